@@ -1,0 +1,211 @@
+//! Everyone who is shown the count: the registry of clients' outboxes, and the fan-out over it.
+//!
+//! A fan-out works on a copy of the registry's entries, taken under a lock that is held for the copying alone, so
+//! that joining, leaving and connecting never wait for a send. Who joins while a fan-out runs is shown the current
+//! count by its own thread; the outbox drops what would be a step back. Who leaves meanwhile may be sent to once
+//! more, into a closed outbox.
+
+use crate::{
+    mailbox::Mailbox,
+    outbox::{Outbox, Round, Standing},
+    sync::{Arc, Mutex, lock},
+};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
+
+/// Fewest clients for which a further thread takes a part of a fan-out. Starting one costs about as much as ten
+/// sends; this many sends take about a millisecond.
+const CLIENTS_A_LANE: usize = 256;
+
+/// Clients that a lane takes at a time: few enough that no lane waits long for another at the end.
+const CLIENTS_A_TURN: usize = 64;
+
+/// Everyone who is shown the count.
+#[derive(Default)]
+pub(crate) struct Audience {
+    seats: Mutex<Seats>,
+    mailboxes: Mutex<Vec<Arc<Mailbox>>>,
+    behind: Mutex<Vec<Arc<Outbox>>>,
+    dropped: AtomicUsize,
+}
+
+/// A list with holes, so that taking and leaving a seat take the same time in a full house as in an empty one.
+#[derive(Default)]
+struct Seats {
+    seats: Vec<Option<Arc<Outbox>>>,
+    free: Vec<usize>,
+}
+
+impl Seats {
+    fn taken(&self) -> usize {
+        self.seats.len() - self.free.len()
+    }
+}
+
+/// A client's place in the audience, left when this is dropped.
+pub(crate) struct Seat {
+    audience: Arc<Audience>,
+    index: usize,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = lock(&self.audience.seats);
+        let outbox = seats.seats[self.index].take();
+        seats.free.push(self.index);
+        drop(seats);
+        if let Some(outbox) = outbox {
+            // Others may hold it a moment longer; it must not hold the client's connection open.
+            outbox.abandon();
+            if outbox.was_dropped() {
+                self.audience.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// What a fan-out came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Frames handed to the kernel.
+    pub(crate) frames: u64,
+    /// Clients that fell behind.
+    pub(crate) fell_behind: usize,
+}
+
+impl Audience {
+    /// Takes a seat for a client. It is shown every round from the next one on; the caller shows it the count as it
+    /// is now, *after* this call, or a round between the two would be missed.
+    pub(crate) fn join(self: &Arc<Self>, outbox: Arc<Outbox>) -> Seat {
+        let mut seats = lock(&self.seats);
+        let index = seats.free.pop().unwrap_or(seats.seats.len());
+        if index == seats.seats.len() {
+            seats.seats.push(Some(outbox));
+        } else {
+            seats.seats[index] = Some(outbox);
+        }
+        Seat { audience: self.clone(), index }
+    }
+
+    /// Lets a subscriber of this process in; see [`join`](Self::join) for the order.
+    pub(crate) fn join_mailbox(&self, mailbox: Arc<Mailbox>) {
+        lock(&self.mailboxes).push(mailbox);
+    }
+
+    /// Lets a subscriber go.
+    pub(crate) fn leave_mailbox(&self, mailbox: &Arc<Mailbox>) {
+        lock(&self.mailboxes).retain(|other| !Arc::ptr_eq(other, mailbox));
+    }
+
+    /// Ends all subscriptions, once everything has been shown.
+    pub(crate) fn close_mailboxes(&self) {
+        lock(&self.mailboxes).drain(..).for_each(|mailbox| mailbox.close());
+    }
+
+    /// Clients and subscribers.
+    pub(crate) fn watching(&self) -> usize {
+        lock(&self.seats).taken() + lock(&self.mailboxes).len()
+    }
+
+    /// Clients that have not been sent all there is.
+    pub(crate) fn behind(&self) -> usize {
+        lock(&self.behind).len()
+    }
+
+    /// Clients dropped because they took nothing for too long.
+    pub(crate) fn dropped(&self) -> usize {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Shows everyone a round, over at most `lanes` threads; returns when everyone has been tried.
+    ///
+    /// One round at a time: a client's counts are in order because rounds are.
+    pub(crate) fn fan_out(&self, round: &Round, lanes: usize) -> Tally {
+        for mailbox in lock(&self.mailboxes).iter() {
+            mailbox.offer(round.counts());
+        }
+        let clients = self.clients();
+        let lanes = lanes.min(clients.len() / CLIENTS_A_LANE).max(1);
+        let next = AtomicUsize::new(0);
+        let lane = || self.lane(&clients, &next, round);
+        if lanes == 1 {
+            return lane();
+        }
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..lanes)
+                // A thread that cannot be had is not missed: the other lanes take its clients.
+                .filter_map(|_| std::thread::Builder::new().stack_size(64 * 1024).spawn_scoped(scope, lane).ok())
+                .collect();
+            let mut tally = lane();
+            for other in others {
+                if let Ok(part) = other.join() {
+                    tally.frames += part.frames;
+                    tally.fell_behind += part.fell_behind;
+                }
+            }
+            tally
+        })
+    }
+
+    /// One thread's part of a fan-out: a turn of clients, and another, until none are left.
+    fn lane(&self, clients: &[Arc<Outbox>], next: &AtomicUsize, round: &Round) -> Tally {
+        let mut tally = Tally::default();
+        loop {
+            let start = next.fetch_add(CLIENTS_A_TURN, Ordering::Relaxed);
+            if start >= clients.len() {
+                return tally;
+            }
+            for client in &clients[start..clients.len().min(start + CLIENTS_A_TURN)] {
+                let sent = client.offer(round);
+                tally.frames += sent.frames;
+                if sent.fell_behind {
+                    tally.fell_behind += 1;
+                    self.look_after(client.clone());
+                }
+            }
+        }
+    }
+
+    /// Puts a client on the list of those that [`retry_behind`](Self::retry_behind) looks at.
+    pub(crate) fn look_after(&self, client: Arc<Outbox>) {
+        lock(&self.behind).push(client);
+    }
+
+    /// Tries again to send to those that are behind, and drops those that have taken nothing for too long.
+    pub(crate) fn retry_behind(&self) -> Tally {
+        let mut behind = std::mem::take(&mut *lock(&self.behind));
+        let now = Instant::now();
+        let mut tally = Tally::default();
+        behind.retain(|client| {
+            let sent = client.retry(now);
+            tally.frames += sent.frames;
+            sent.standing == Standing::Behind
+        });
+        // Others may have fallen behind meanwhile.
+        lock(&self.behind).append(&mut behind);
+        tally
+    }
+
+    /// Sends every client a close frame, after which it is shown nothing more.
+    pub(crate) fn close_all(&self, code: u16, reason: &str) {
+        for client in self.clients() {
+            if client.close(Some(code), reason).fell_behind {
+                self.look_after(client);
+            }
+        }
+    }
+
+    /// Breaks off every client that is left.
+    pub(crate) fn abandon_all(&self) {
+        self.clients().iter().for_each(|client| client.abandon());
+    }
+
+    fn clients(&self) -> Vec<Arc<Outbox>> {
+        let seats = lock(&self.seats);
+        let mut clients = Vec::with_capacity(seats.taken());
+        clients.extend(seats.seats.iter().flatten().cloned());
+        clients
+    }
+}

@@ -1,0 +1,143 @@
+//! Reads a request's body in order to throw it away: says where it ends, and whether it is one.
+
+use crate::{
+    http::{Body, Reject},
+    limits::Limits,
+};
+
+/// Reads a body in order to throw it away: says where it ends.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    state: DrainState,
+    /// Body bytes that may still come.
+    allowed: u64,
+    /// Bytes of chunk sizes, extensions and trailers that may still come.
+    overhead: usize,
+}
+
+#[derive(Debug)]
+enum DrainState {
+    /// Bytes of data to come; in a chunked body, with the CR LF after them to come.
+    Data {
+        left: u64,
+        chunked: bool,
+    },
+    /// Within the line after a chunk's data, the line of a chunk's size, or a trailer.
+    Line {
+        kind: Line,
+        text: Vec<u8>,
+    },
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    AfterData,
+    Size,
+    Trailer,
+}
+
+impl Drain {
+    /// Begins a body.
+    ///
+    /// # Errors
+    ///
+    /// 413 where it says itself that it is too long.
+    pub(crate) fn new(body: Body, limits: &Limits) -> Result<Self, Reject> {
+        let state = match body {
+            Body::None | Body::Length(0) => DrainState::Done,
+            Body::Length(left) if left > limits.body_bytes => return Err(too_large(limits.body_bytes)),
+            Body::Length(left) => DrainState::Data { left, chunked: false },
+            Body::Chunked => DrainState::Line { kind: Line::Size, text: Vec::new() },
+        };
+        Ok(Self { state, allowed: limits.body_bytes, overhead: limits.head_bytes })
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.state, DrainState::Done)
+    }
+
+    /// Takes bytes as they come; returns how many belong to the body. It is done when [`is_done`](Self::is_done).
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Reject> {
+        let mut taken = 0;
+        while taken < bytes.len() && !self.is_done() {
+            match &mut self.state {
+                DrainState::Done => {}
+                DrainState::Data { left, chunked } => {
+                    let step = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - taken);
+                    taken += step;
+                    *left -= step as u64;
+                    if *left == 0 {
+                        self.state = match *chunked {
+                            true => DrainState::Line { kind: Line::AfterData, text: Vec::new() },
+                            false => DrainState::Done,
+                        };
+                    }
+                }
+                DrainState::Line { kind, text } => {
+                    let byte = bytes[taken];
+                    taken += 1;
+                    self.overhead = self
+                        .overhead
+                        .checked_sub(1)
+                        .ok_or_else(|| Reject::new(431, "the chunk sizes and trailers are too long"))?;
+                    match (byte, text.last()) {
+                        (b'\n', Some(b'\r')) => {
+                            text.pop();
+                            let (kind, text) = (*kind, std::mem::take(text));
+                            self.line_over(kind, &text)?;
+                        }
+                        (b'\n', _) | (_, Some(b'\r')) => {
+                            return Err(Reject::bad("a line of the chunked body does not end in CR LF"));
+                        }
+                        (byte, _) if *kind == Line::AfterData && byte != b'\r' => {
+                            return Err(Reject::bad("a chunk is longer than its size"));
+                        }
+                        (byte, _) => text.push(byte),
+                    }
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    fn line_over(&mut self, kind: Line, text: &[u8]) -> Result<(), Reject> {
+        self.state = match kind {
+            Line::AfterData => DrainState::Line { kind: Line::Size, text: Vec::new() },
+            Line::Trailer if text.is_empty() => DrainState::Done,
+            Line::Trailer => {
+                let mut storage = [httparse::EMPTY_HEADER; 1];
+                let line = [text, b"\r\n\r\n"].concat();
+                if !matches!(httparse::parse_headers(&line, &mut storage), Ok(httparse::Status::Complete(_))) {
+                    return Err(Reject::bad("a trailer field is malformed"));
+                }
+                DrainState::Line { kind: Line::Trailer, text: Vec::new() }
+            }
+            Line::Size => match chunk_size(text)? {
+                0 => DrainState::Line { kind: Line::Trailer, text: Vec::new() },
+                size => {
+                    self.allowed = self.allowed.checked_sub(size).ok_or_else(|| too_large(self.allowed))?;
+                    DrainState::Data { left: size, chunked: true }
+                }
+            },
+        };
+        Ok(())
+    }
+}
+
+fn too_large(most: u64) -> Reject {
+    Reject::new(413, format!("the body is longer than {most} bytes; none is needed"))
+}
+
+/// RFC 9112 section 7.1: hexadecimal digits, then perhaps extensions, which are ignored.
+fn chunk_size(line: &[u8]) -> Result<u64, Reject> {
+    let bad = || Reject::bad("a chunk's size is not a hexadecimal number");
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let extension = line[digits..].trim_ascii_start();
+    let fits = extension.is_empty() && line.len() == digits
+        || extension.first() == Some(&b';') && !extension.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t');
+    if digits == 0 || digits > 16 || !fits {
+        return Err(bad());
+    }
+    std::str::from_utf8(&line[..digits]).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok()).ok_or_else(bad)
+}

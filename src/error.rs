@@ -1,0 +1,80 @@
+//! The one error type of the library. What a *peer* does wrong is no error of ours: it is answered on the wire.
+
+use std::{fmt, io, path::PathBuf};
+
+/// What can go wrong for the program that runs a counter or a server.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// When a server starts: the address cannot be bound (taken, not ours, not permitted, not an address).
+    Bind {
+        /// The address as it was asked for.
+        addr: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// When a server starts: a name that was to be allowed is none.
+    Name {
+        /// The name as it was given.
+        name: String,
+        /// What is expected.
+        expected: &'static str,
+    },
+    /// When a server starts or accepts: the listener cannot be used.
+    Listen(io::Error),
+    /// When a counter opens: the database is not usable, and has been left as it was.
+    Database {
+        /// The database as it was named.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// When a page is loaded: its file cannot be read.
+    Page {
+        /// The file as it was named.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// When a like is saved: the store refused, and nothing has changed. It may work later.
+    NotSaved(String),
+    /// When a like is saved: the store failed halfway, so that nobody knows what it holds.
+    /// The counter has stopped for good; opening it anew finds out.
+    Undecided(String),
+    /// When a like arrives: the count is [`u64::MAX`].
+    Full,
+    /// When a like arrives: the counter has been closed.
+    Closed,
+}
+
+/// What the fallible functions of the library return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
+            Self::Name { name, expected } => write!(f, "cannot allow `{name}`: {expected} is expected"),
+            Self::Listen(source) => write!(f, "cannot accept connections: {source}"),
+            Self::Database { path, problem } => {
+                write!(f, "cannot use the database `{}`: {problem}", path.display())
+            }
+            Self::Page { path, source } => write!(f, "cannot read the page `{}`: {source}", path.display()),
+            Self::NotSaved(reason) => write!(f, "the like was not saved: {reason}"),
+            Self::Undecided(reason) => {
+                write!(f, "the counter has stopped, because it is not known what is saved: {reason}")
+            }
+            Self::Full => write!(f, "the count is {}, the largest there is", u64::MAX),
+            Self::Closed => write!(f, "the counter is closed"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind { source, .. } | Self::Listen(source) | Self::Page { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

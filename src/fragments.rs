@@ -1,0 +1,146 @@
+//! Counts the frames of a message while their bytes go by.
+//!
+//! tungstenite bounds the bytes of a message but not its frames, so that empty fragments could come without end. This
+//! follows the frame headers alone (RFC 6455 section 5.2) and leaves every other judgement to tungstenite, which sees
+//! the same bytes.
+
+/// Where in the stream of frames the bytes have come to.
+#[derive(Debug, Default)]
+pub(crate) struct Fragments {
+    header: [u8; 14],
+    header_length: usize,
+    payload_left: u64,
+    count: usize,
+    exceeded: bool,
+}
+
+impl Fragments {
+    /// Takes the bytes as they come; says how many of them stand before the end of the first header that is one too
+    /// many for its message. What came before it in the same bytes has been sent in good faith, and is not lost.
+    pub(crate) fn within(&mut self, bytes: &[u8], most: usize) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && !self.exceeded {
+            let skipped = usize::try_from(self.payload_left).unwrap_or(usize::MAX).min(bytes.len() - at);
+            self.payload_left -= skipped as u64;
+            at += skipped;
+            let Some(&byte) = bytes.get(at) else { break };
+            self.header[self.header_length] = byte;
+            self.header_length += 1;
+            if let Some(length) = self.payload_length() {
+                self.payload_left = length;
+                self.header_length = 0;
+                self.exceeded = !self.count(most);
+            }
+            at += usize::from(!self.exceeded);
+        }
+        at
+    }
+
+    /// Whether a message had more frames than allowed.
+    pub(crate) fn exceeded(&self) -> bool {
+        self.exceeded
+    }
+
+    /// The length of the payload, once the header is whole.
+    fn payload_length(&self) -> Option<u64> {
+        let [_, second, extended @ ..] = self.header;
+        let (bytes, length) = match second & 0x7f {
+            126 => (2, u64::from(u16::from_be_bytes([extended[0], extended[1]]))),
+            127 => {
+                let [a, b, c, d, e, f, g, h, ..] = extended;
+                (8, u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+            }
+            short => (0, u64::from(short)),
+        };
+        let mask = if second & 0x80 == 0 { 0 } else { 4 };
+        (self.header_length >= 2 && self.header_length == 2 + bytes + mask).then_some(length)
+    }
+
+    fn count(&mut self, most: usize) -> bool {
+        let (last, opcode) = (self.header[0] & 0x80 != 0, self.header[0] & 0x0f);
+        if opcode >= 8 {
+            return true; // control frames may come between fragments and belong to no message
+        }
+        self.count = if opcode == 0 { self.count + 1 } else { 1 };
+        let within = self.count <= most;
+        if last {
+            self.count = 0;
+        }
+        within
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A masked frame with a payload of `length` bytes.
+    fn frame(first: u8, length: usize) -> Vec<u8> {
+        let mut bytes = match length {
+            0..126 => vec![first, 0x80 | length as u8],
+            126..65536 => [&[first, 0xfe][..], &(length as u16).to_be_bytes()].concat(),
+            _ => [&[first, 0xff][..], &(length as u64).to_be_bytes()].concat(),
+        };
+        bytes.extend([1, 2, 3, 4]);
+        bytes.extend(vec![0x81; length]);
+        bytes
+    }
+
+    /// A message in `count` frames, with a ping after each.
+    fn message(count: usize, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for index in 0..count {
+            let first = if index == 0 { 0x01 } else { 0x00 } | if index + 1 == count { 0x80 } else { 0x00 };
+            bytes.extend(frame(first, length));
+            bytes.extend(frame(0x89, 5));
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_message_of_as_many_frames_as_allowed_passes_and_one_more_does_not() {
+        for length in [0, 1, 125, 126, 65536] {
+            let mut fragments = Fragments::default();
+            let (three, four) = (message(3, length), message(4, length));
+            assert_eq!(fragments.within(&three, 3), three.len());
+            assert_eq!(fragments.within(&three, 3), three.len());
+            assert!(!fragments.exceeded());
+            // The fourth frame and its ping of 11 bytes are left, but for the header's first bytes.
+            let before = four.len() - 11 - frame(0x80, length).len();
+            let header = frame(0x80, length).len() - length;
+            assert_eq!(fragments.within(&four, 3), before + header - 1);
+            assert!(fragments.exceeded());
+            assert_eq!(fragments.within(&three, 3), 0);
+        }
+    }
+
+    #[test]
+    fn bytes_may_be_split_anywhere() {
+        let bytes = [message(3, 130), message(4, 2)].concat();
+        let within = Fragments::default().within(&bytes, 3);
+        assert!(within < bytes.len());
+        for split in 0..bytes.len() {
+            let mut fragments = Fragments::default();
+            let (first, second) = bytes.split_at(split);
+            assert_eq!(fragments.within(first, 3) + fragments.within(second, 3), within, "{split}");
+        }
+        for (most, expected) in [(3, within), (4, bytes.len())] {
+            let mut fragments = Fragments::default();
+            assert_eq!(bytes.iter().map(|byte| fragments.within(&[*byte], most)).sum::<usize>(), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces_pass_as_far_as_they_do_at_once(
+            pieces in prop::collection::vec(prop::collection::vec(prop_oneof![any::<u8>(), 0..3_u8, 0x80..0x83_u8], 0..20), 0..20),
+            most in 1..4_usize,
+        ) {
+            let whole = Fragments::default().within(&pieces.concat(), most);
+            let mut fragments = Fragments::default();
+            prop_assert_eq!(pieces.iter().map(|piece| fragments.within(piece, most)).sum::<usize>(), whole);
+            prop_assert_eq!(fragments.exceeded(), whole < pieces.concat().len());
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! One connection's likes: what it may send, over HTTP and over WebSocket alike, and what its messages mean.
+
+use crate::{
+    error::Error,
+    message::is_like,
+    metrics::Refused,
+    session::{Meaning, Reply, code},
+    site::Site,
+};
+use std::{net::IpAddr, time::Instant};
+
+/// What is known of the peer at the other end of a connection.
+pub(crate) struct Liker<'s> {
+    site: &'s Site,
+    address: IpAddr,
+    /// The server is on a loopback address, so only this machine can reach it.
+    pub(crate) loopback: bool,
+    likes: u64,
+}
+
+/// Why a like is not taken.
+#[derive(Debug)]
+pub(crate) enum NoLike {
+    /// This connection has had its likes.
+    Connection(u64),
+    /// This address likes too fast.
+    Address(u32),
+    /// The counter says no.
+    Counter(Error),
+}
+
+impl std::fmt::Display for NoLike {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connection(most) => write!(f, "a connection may send {most} likes"),
+            Self::Address(most) => write!(f, "an address may send {most} likes a second"),
+            // The reason names files of the server's; it is in the log and in /healthz.
+            Self::Counter(Error::NotSaved(_)) => write!(f, "likes cannot be saved just now; try again later"),
+            Self::Counter(Error::Undecided(_)) => write!(f, "the counter has stopped"),
+            Self::Counter(e) => write!(f, "{e}"),
+        }
+    }
+}
+
+impl<'s> Liker<'s> {
+    pub(crate) fn new(site: &'s Site, address: IpAddr, loopback: bool) -> Self {
+        Self { site, address, loopback, likes: 0 }
+    }
+
+    /// Adds a like and waits until it is saved.
+    pub(crate) fn like(&mut self) -> Result<u64, NoLike> {
+        let result = self.admit().and_then(|()| self.site.likes.like().map_err(NoLike::Counter));
+        self.account(result)
+    }
+
+    fn like_without_waiting(&mut self) -> Result<(), NoLike> {
+        let result = self.admit().and_then(|()| self.site.likes.like_without_waiting().map_err(NoLike::Counter));
+        self.account(result)
+    }
+
+    fn admit(&self) -> Result<(), NoLike> {
+        if let Some(most) = self.site.limits.likes_per_connection
+            && self.likes >= most
+        {
+            return Err(NoLike::Connection(most));
+        }
+        match (&self.site.rate, self.site.limits.likes_per_second_and_address) {
+            (Some(rate), Some(most)) if !rate.take(self.address, Instant::now()) => Err(NoLike::Address(most)),
+            _ => Ok(()),
+        }
+    }
+
+    fn account<T>(&mut self, result: Result<T, NoLike>) -> Result<T, NoLike> {
+        match &result {
+            Ok(_) => self.likes += 1,
+            Err(NoLike::Counter(_)) => self.site.likes.metrics().refused(Refused::Unavailable),
+            Err(_) => self.site.likes.metrics().refused(Refused::Rate),
+        }
+        result
+    }
+}
+
+impl Meaning for Liker<'_> {
+    fn text(&mut self, text: &str) -> Reply {
+        if !is_like(text) {
+            self.site.likes.metrics().refused(Refused::BadMessage);
+            return Reply::Close(code::POLICY_VIOLATION, r#"expected {"type":"like"}"#.into());
+        }
+        match self.like_without_waiting() {
+            Ok(()) => Reply::Nothing,
+            Err(problem) => {
+                let code = match &problem {
+                    NoLike::Counter(Error::NotSaved(_)) => code::TRY_AGAIN_LATER,
+                    NoLike::Counter(Error::Undecided(_)) => code::INTERNAL_ERROR,
+                    NoLike::Counter(Error::Closed) => code::GOING_AWAY,
+                    _ => code::POLICY_VIOLATION,
+                };
+                Reply::Close(code, problem.to_string().into())
+            }
+        }
+    }
+
+    fn binary(&mut self, _: &[u8]) -> Reply {
+        self.site.likes.metrics().refused(Refused::BadMessage);
+        Reply::Close(code::UNSUPPORTED_DATA, r#"expected the text {"type":"like"}"#.into())
+    }
+}

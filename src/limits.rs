@@ -1,0 +1,85 @@
+//! Every limit and deadline of the server, each with its unit, its default and the danger it stops.
+//!
+//! Nothing here decides anything: the rooms that read from a peer, wait for one or hold something for one
+//! take their numbers from here, so that a reader can see on one page how much a bad peer can cost.
+
+use std::time::Duration;
+
+/// How much a peer may send, hold and take its time over.
+///
+/// ```
+/// let mut limits = live_likes::Limits::default();
+/// limits.connections = 100;
+/// limits.likes_per_connection = Some(1);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections held at once; a further one is answered 503 and closed. Default 10,000.
+    ///
+    /// Each costs one thread and one descriptor, so this bounds both.
+    pub connections: usize,
+    /// Bytes of a request head, request line and empty line included. Default 16 KiB; past it 431.
+    pub head_bytes: usize,
+    /// Bytes of a request target. Default 8 KiB (RFC 9112 section 3 asks for at least 8,000); past it 414.
+    pub target_bytes: usize,
+    /// Header fields in a request. Default 64; past it 431.
+    pub headers: usize,
+    /// Time for a whole request head, and again for its body. Default 5 s; past it 408. For the first request it runs
+    /// from the connection on, for a further one from its first byte.
+    ///
+    /// A deadline for the whole, not a time between two bytes: a peer that sends a byte now and then gains nothing.
+    pub request_time: Duration,
+    /// Bytes of a request body, which is read and thrown away. Default 64 KiB; past it 413.
+    pub body_bytes: u64,
+    /// Time that a connection may stay open between two requests. Default 15 s; past it closed.
+    pub keep_alive: Duration,
+    /// Payload bytes of a WebSocket frame and of a whole message. Default 4 KiB; past it close code 1009.
+    ///
+    /// Judged from the length that a frame claims, before anything of it is held.
+    pub message_bytes: usize,
+    /// Frames that one WebSocket message may come in. Default 64; past it close code 1009.
+    ///
+    /// Without it, empty fragments without end would never reach `message_bytes`.
+    pub fragments: usize,
+    /// Silence of a WebSocket client after which it is sent a ping. Default 25 s.
+    ///
+    /// Below the 30 to 60 s after which proxies and address translators forget a silent connection.
+    pub ping_after: Duration,
+    /// Time that a WebSocket client has to answer a ping, with anything. Default 10 s; past it dropped.
+    pub pong_within: Duration,
+    /// Time without any progress after which a client that does not read is dropped. Default 10 s.
+    pub write_deadline: Duration,
+    /// Time that a peer has to finish a closing connection. Default 2 s; past it dropped.
+    pub close_within: Duration,
+    /// Likes that one connection may send. Unlimited by default; past it close code 1008, or 429 over HTTP.
+    pub likes_per_connection: Option<u64>,
+    /// Likes a second that one address may send (an IPv6 /64 counts as one). Unlimited by default;
+    /// past it close code 1008, or 429 over HTTP. A burst of up to one second's worth passes.
+    pub likes_per_second_and_address: Option<u32>,
+    /// Time for a graceful stop: clients told, likes saved. Default 5 s; past it everything left is cut off.
+    pub stop_within: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            head_bytes: 16 * 1024,
+            target_bytes: 8 * 1024,
+            headers: 64,
+            request_time: Duration::from_secs(5),
+            body_bytes: 64 * 1024,
+            keep_alive: Duration::from_secs(15),
+            message_bytes: 4 * 1024,
+            fragments: 64,
+            ping_after: Duration::from_secs(25),
+            pong_within: Duration::from_secs(10),
+            write_deadline: Duration::from_secs(10),
+            close_within: Duration::from_secs(2),
+            likes_per_connection: None,
+            likes_per_second_and_address: None,
+            stop_within: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The concurrent core under a model scheduler, which runs it in one order of steps after another: `.ci/model`.
+//!
+//! Counter, saver, broadcaster, registry and outbox are the real ones; the sockets are pipes in memory, and the store
+//! is a number. Each schedule must keep the promises: counts that rise, the newest in the end, no like lost, nobody
+//! left behind or waiting. `.ci/model` also plants mistakes in a copy of the core, to show that the model finds them.
+
+use crate::{
+    audience::Audience,
+    error::{Error, Result},
+    likes::Likes,
+    outbox::{Outbox, Round, Standing, tests::Pipe},
+    store::Store,
+    sync::{Mutex, lock, thread},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+use std::time::{Duration, Instant};
+
+const SCHEDULES: usize = 100_000;
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Runs a scenario in `LIVE_LIKES_SCHEDULES` random orders: each step is anybody's.
+fn random(scenario: fn()) {
+    shuttle::check_random(scenario, schedules());
+}
+
+/// The same with random priorities that change three times, which finds what takes one thread to be held up for long.
+fn held_up(scenario: fn()) {
+    shuttle::check_pct(scenario, schedules(), 3);
+}
+
+fn schedules() -> usize {
+    std::env::var("LIVE_LIKES_SCHEDULES").map_or(SCHEDULES, |n| n.parse().expect("a number"))
+}
+
+/// A store that fails as often as it is told to, and says what it kept.
+struct Memory {
+    total: Arc<AtomicU64>,
+    failures: usize,
+}
+
+impl Store for Memory {
+    fn total(&mut self) -> u64 {
+        self.total.load(Ordering::SeqCst)
+    }
+
+    fn add(&mut self, likes: u64) -> Result<u64> {
+        thread::yield_now();
+        if self.failures > 0 {
+            self.failures -= 1;
+            return Err(Error::NotSaved("as planned".into()));
+        }
+        Ok(self.total.fetch_add(likes, Ordering::SeqCst) + likes)
+    }
+}
+
+fn open(failures: usize) -> (Likes, Arc<AtomicU64>) {
+    let total = Arc::new(AtomicU64::new(16));
+    let store = Memory { total: total.clone(), failures };
+    (Likes::with_store(store).unwrap(), total)
+}
+
+/// A client on a pipe with so much room.
+fn client(room: usize) -> (Arc<Pipe>, Arc<Outbox>) {
+    let pipe = Pipe::new(room);
+    (pipe.clone(), Arc::new(Outbox::new(pipe, LONG)))
+}
+
+#[track_caller]
+fn rising(pipe: &Pipe) -> Vec<u64> {
+    let counts: Vec<u64> = pipe.frames().iter().filter_map(|frame| frame.parse().ok()).collect();
+    assert!(counts.is_sorted_by(|a, b| a < b), "counts rise: {counts:?}");
+    counts
+}
+
+/// Everyone at once: likers of both kinds, one who watches from the start, one who joins, one who leaves, one who
+/// reads slowly; then the end.
+fn everyone() {
+    let (likes, total) = open(0);
+    let (watching, outbox) = client(usize::MAX);
+    let seat = likes.join(&outbox);
+    let (slow, slow_outbox) = client(3);
+    let slow_seat = likes.join(&slow_outbox);
+
+    let liker = thread::spawn({
+        let likes = likes.clone();
+        move || {
+            let first = likes.like().unwrap();
+            assert!(likes.count() >= first, "saved before it is told");
+            let second = likes.like().unwrap();
+            assert!(second > first);
+        }
+    });
+    let sender = thread::spawn({
+        let likes = likes.clone();
+        move || (0..2).for_each(|_| likes.like_without_waiting().unwrap())
+    });
+    let joiner = thread::spawn({
+        let likes = likes.clone();
+        move || {
+            let (pipe, outbox) = client(usize::MAX);
+            let seat = likes.join(&outbox);
+            likes.like().unwrap();
+            (pipe, seat)
+        }
+    });
+    let leaver = thread::spawn({
+        let likes = likes.clone();
+        move || {
+            let (pipe, outbox) = client(usize::MAX);
+            drop(likes.join(&outbox));
+            rising(&pipe);
+        }
+    });
+    let reader = thread::spawn(move || {
+        slow.make_room(usize::MAX);
+        slow
+    });
+
+    liker.join().unwrap();
+    sender.join().unwrap();
+    leaver.join().unwrap();
+    let (joined, joined_seat) = joiner.join().unwrap();
+    let slow = reader.join().unwrap();
+    assert_eq!(likes.flush(LONG).unwrap(), 21);
+    assert_eq!(likes.close(LONG).unwrap(), 21);
+    assert_eq!(total.load(Ordering::SeqCst), 21);
+    assert_eq!(rising(&watching), [16, 17, 18, 19, 20, 21], "one that keeps up is shown every count");
+    let joined = rising(&joined);
+    assert_eq!(joined, Vec::from_iter(joined[0]..=21), "one that joins is shown every count from its first one on");
+    while slow_outbox.retry(Instant::now()).standing == Standing::Behind {}
+    assert_eq!(rising(&slow).last(), Some(&21), "one that was behind ends at the newest");
+    drop((seat, slow_seat, joined_seat));
+    assert_eq!(likes.watching(), 0, "nobody is left behind");
+}
+
+/// A client joins while likes are on their way: it begins at the count as it is and ends at the newest.
+fn joining() {
+    let (likes, _) = open(0);
+    let liker = thread::spawn({
+        let likes = likes.clone();
+        move || {
+            likes.like().unwrap();
+            likes.like().unwrap();
+        }
+    });
+    let (pipe, outbox) = client(usize::MAX);
+    let before = likes.count();
+    let _seat = likes.join(&outbox);
+    liker.join().unwrap();
+    likes.close(LONG).unwrap();
+    let counts = rising(&pipe);
+    assert!(counts[0] >= before, "it begins at the count as it is, {before}: {counts:?}");
+    assert_eq!(counts.last(), Some(&18), "the client ends at the newest count");
+}
+
+/// Saves fail while likes come: those who wait are told, those who do not are saved once.
+fn failing_saves() {
+    let (likes, total) = open(2);
+    let (watching, outbox) = client(usize::MAX);
+    let _seat = likes.join(&outbox);
+    let taken = Arc::new(AtomicU64::new(0));
+    let threads: Vec<_> = (0..3)
+        .map(|kind| {
+            let (likes, taken) = (likes.clone(), taken.clone());
+            thread::spawn(move || {
+                let like = || if kind == 0 { likes.like_without_waiting() } else { likes.like().map(drop) };
+                for _ in 0..2 {
+                    if like().is_ok() {
+                        taken.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let count = 16 + taken.load(Ordering::SeqCst);
+    assert_eq!(likes.flush(LONG).unwrap(), count);
+    // Only a like makes a save that shows that saving works again, so `close` may find the fault still there.
+    let _ = likes.close(LONG);
+    assert_eq!(total.load(Ordering::SeqCst), count, "each like that was taken is saved once, and no other");
+    assert_eq!(rising(&watching).last(), Some(&count));
+}
+
+/// The counter is closed while likes come: each is saved or refused.
+fn closing() {
+    let (likes, total) = open(0);
+    let mut subscription = likes.subscribe();
+    let liker = thread::spawn({
+        let likes = likes.clone();
+        move || (0..3).filter(|_| likes.like().is_ok()).count() as u64
+    });
+    let closer = thread::spawn({
+        let likes = likes.clone();
+        move || likes.close(LONG).unwrap()
+    });
+    let count = 16 + liker.join().unwrap();
+    assert_eq!(closer.join().unwrap(), count);
+    assert_eq!(total.load(Ordering::SeqCst), count);
+    let counts: Vec<_> = std::iter::from_fn(|| subscription.next()).collect();
+    assert!(counts.is_sorted_by(|a, b| a < b), "{counts:?}");
+    assert_eq!(counts.last(), Some(&count));
+}
+
+#[test]
+fn everyone_at_once_in_random_orders() {
+    random(everyone);
+}
+
+#[test]
+fn joining_in_random_orders() {
+    random(joining);
+}
+
+#[test]
+fn joining_while_one_is_held_up() {
+    held_up(joining);
+}
+
+#[test]
+fn failing_saves_in_random_orders() {
+    random(failing_saves);
+}
+
+#[test]
+fn closing_in_random_orders() {
+    random(closing);
+}
+
+/// One like, one client that joins meanwhile, through the outbox alone: every order there is.
+#[test]
+fn a_client_that_joins_during_a_round_in_every_order() {
+    static ORDERS: AtomicUsize = AtomicUsize::new(0);
+    shuttle::check_dfs(
+        || {
+            ORDERS.fetch_add(1, Ordering::Relaxed);
+            join_during_a_round();
+        },
+        None,
+    );
+    assert!(ORDERS.load(Ordering::Relaxed) > 100, "it was exhaustive over more than a few");
+}
+
+/// The registry's rule: take a seat, *then* look at the count.
+fn join_during_a_round() {
+    let audience = Arc::<Audience>::default();
+    let saved = Arc::new(Mutex::new(16));
+    let round = thread::spawn({
+        let (audience, saved) = (audience.clone(), saved.clone());
+        move || {
+            *lock(&saved) = 17;
+            audience.fan_out(&Round::after(16, 17), 1);
+        }
+    });
+    let (pipe, outbox) = client(usize::MAX);
+    let seat = audience.join(outbox.clone());
+    let count = *lock(&saved);
+    outbox.begin(count);
+    round.join().unwrap();
+    assert_eq!(rising(&pipe).last(), Some(&17), "the client ends at the newest count");
+    drop(seat);
+}

@@ -1,0 +1,630 @@
+//! One client's send side: the gate that every byte to an upgraded socket passes, the unsent rest of a frame, and
+//! the newest count waiting behind it.
+//!
+//! A send never waits. What the kernel does not take at once stays here: the rest of the frame that it took a part
+//! of, and of all counts after it only the newest. So a client that does not read costs these few bytes and delays
+//! nobody; one that reads again goes on at the newest count. The price is that such a client misses counts in
+//! between, which a counter can afford and a chat could not.
+//!
+//! What must never happen here: two frames mixed, a count after a higher one, anything after a close frame.
+
+use crate::sync::{Mutex, lock};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tungstenite::protocol::frame::{
+    CloseFrame, Frame,
+    coding::{CloseCode, OpCode},
+};
+
+/// Most counts that are shown one by one in a round. When more were saved meanwhile, only the newest is shown.
+pub(crate) const MOST_IN_ROUND: u64 = 64;
+
+/// Longest frame of a count: two bytes of header, twenty digits.
+const LONGEST_COUNT: usize = 22;
+
+/// What an outbox sends on: a socket, or in a test what stands in for one.
+pub(crate) trait Wire: Send + Sync {
+    /// Hands over as many bytes as are taken at once, without waiting; `WouldBlock` where that is none.
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Ends the connection, so that whoever reads from it sees the end.
+    fn shut_down(&self);
+}
+
+impl Wire for std::net::TcpStream {
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        // Not `O_NONBLOCK`, which would also change the reads of the connection's own thread.
+        use rustix::net::{SendFlags, send};
+        Ok(rustix::io::retry_on_intr(|| send(self, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL))?)
+    }
+
+    fn shut_down(&self) {
+        let _ = self.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// The counts that are shown at once, encoded once for all clients.
+#[derive(Debug)]
+pub(crate) struct Round {
+    first: u64,
+    newest: u64,
+    bytes: Vec<u8>,
+    /// Where in `bytes` each count's frame ends.
+    ends: Vec<u16>,
+}
+
+impl Round {
+    /// Encodes the counts after `shown`, up to `newest`: one frame each, or, past [`MOST_IN_ROUND`], the newest alone.
+    pub(crate) fn after(shown: u64, newest: u64) -> Self {
+        let first = if newest - shown > MOST_IN_ROUND { newest } else { shown + 1 };
+        let mut round = Self { first, newest, bytes: Vec::new(), ends: Vec::new() };
+        for count in first..=newest {
+            encode(count, &mut round.bytes);
+            round.ends.push(round.bytes.len() as u16);
+        }
+        round
+    }
+
+    /// The one count that a client is shown first.
+    pub(crate) fn only(count: u64) -> Self {
+        let mut bytes = Vec::with_capacity(LONGEST_COUNT);
+        encode(count, &mut bytes);
+        let ends = vec![bytes.len() as u16];
+        Self { first: count, newest: count, bytes, ends }
+    }
+
+    /// The counts, in order.
+    pub(crate) fn counts(&self) -> std::ops::RangeInclusive<u64> {
+        self.first..=self.newest
+    }
+
+    /// Where the frame of a count begins.
+    fn start_of(&self, count: u64) -> usize {
+        match count - self.first {
+            0 => 0,
+            index => usize::from(self.ends[index as usize - 1]),
+        }
+    }
+}
+
+/// Appends the frame of a count: final, text, not masked (RFC 6455 section 5.2). Twenty digits need no longer length.
+fn encode(count: u64, bytes: &mut Vec<u8>) {
+    let digits = count.to_string();
+    bytes.extend([0x81, digits.len() as u8]);
+    bytes.extend(digits.as_bytes());
+}
+
+/// The bytes of a close frame. A reason of more than 123 bytes does not fit a control frame and is cut.
+fn close_frame(code: Option<u16>, reason: &str) -> Vec<u8> {
+    let frame = Frame::close(code.map(|code| CloseFrame {
+        code: CloseCode::from(code),
+        reason: reason[..reason.floor_char_boundary(123)].into(),
+    }));
+    debug_assert_eq!(frame.header().opcode, OpCode::Control(tungstenite::protocol::frame::coding::Control::Close));
+    let mut bytes = Vec::with_capacity(frame.len());
+    if frame.format(&mut bytes).is_err() {
+        // Writing to a vector does not fail; were it to, the connection still ends, without its code.
+        bytes.clear();
+    }
+    bytes
+}
+
+/// How a client stands after an attempt to send to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It has been sent all there is.
+    Level,
+    /// The kernel takes no more for now.
+    Behind,
+    /// It is closed: nothing more goes out.
+    Gone,
+}
+
+/// What an attempt to send came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) standing: Standing,
+    /// Whole frames of counts handed to the kernel.
+    pub(crate) frames: u64,
+    /// The client is behind, and nobody had been told before: whoever hears this sees to it that
+    /// [`Outbox::retry`] is called until it says otherwise.
+    pub(crate) fell_behind: bool,
+}
+
+/// One client's send side.
+pub(crate) struct Outbox {
+    wire: Arc<dyn Wire>,
+    /// How long the client may take nothing before it is dropped.
+    deadline: Duration,
+    gate: Mutex<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    /// Frames and parts of one that the kernel has not taken yet. They go out before anything else.
+    unsent: Vec<u8>,
+    /// How many of the frames in `unsent` are counts.
+    counts_unsent: u64,
+    /// The count to go out after `unsent`.
+    newest: Option<u64>,
+    /// The last count that went out or stands in `unsent`.
+    last: Option<u64>,
+    /// The first count is at least this one: a round that began before the client came may be behind it.
+    at_least: u64,
+    /// Since when the kernel has taken nothing, while there is something to take.
+    stuck_since: Option<Instant>,
+    /// Somebody has been told that this client is behind, and tries again.
+    listed: bool,
+    /// A close frame has gone out or stands last in `unsent`, or the wire is broken.
+    closed: bool,
+    broken: bool,
+    /// It was broken off because the client took nothing for too long.
+    dropped: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(wire: Arc<dyn Wire>, deadline: Duration) -> Self {
+        Self { wire, deadline, gate: Mutex::new(Gate::default()) }
+    }
+
+    /// Shows the counts of a round that the client has not seen; on its first, the newest alone.
+    ///
+    /// One system call where the client keeps up, none where it is behind.
+    pub(crate) fn offer(&self, round: &Round) -> Sent {
+        let mut gate = lock(&self.gate);
+        let frames = self.offer_through(&mut gate, round);
+        gate.sent(frames)
+    }
+
+    /// Shows no count below this one; said before the client takes its seat.
+    pub(crate) fn expect(&self, count: u64) {
+        lock(&self.gate).at_least = count;
+    }
+
+    /// Shows the count as it is, unless a round has come first: rounds go on from the count that they began with, and
+    /// a newer one between two of them would take the place of those before it.
+    pub(crate) fn begin(&self, count: u64) -> Sent {
+        let mut gate = lock(&self.gate);
+        let begun = gate.last.max(gate.newest).is_some();
+        let frames = if begun { 0 } else { self.offer_through(&mut gate, &Round::only(count)) };
+        gate.sent(frames)
+    }
+
+    fn offer_through(&self, gate: &mut Gate, round: &Round) -> u64 {
+        let next = match gate.last.max(gate.newest) {
+            _ if gate.closed => return 0,
+            Some(last) if last >= round.newest => return 0,
+            Some(last) => round.first.max(last + 1),
+            None if round.newest < gate.at_least => return 0,
+            None => round.newest,
+        };
+        if gate.standing() == Standing::Behind {
+            gate.newest = Some(round.newest);
+            return 0;
+        }
+
+        let start = round.start_of(next);
+        let bytes = &round.bytes[start..];
+        let taken = self.send(gate, bytes);
+        if gate.broken {
+            return 0;
+        }
+        if taken == bytes.len() {
+            gate.last = Some(round.newest);
+            return round.newest - next + 1;
+        }
+        // The kernel took a part. Of the frame that it stopped in, the rest must follow; of those after it, the newest.
+        let reached = start + taken;
+        let whole = round.ends.partition_point(|end| usize::from(*end) <= reached) as u64;
+        let begun = round.first + whole;
+        let begin = round.start_of(begun);
+        let frames = begun - next;
+        if frames > 0 {
+            gate.last = Some(begun - 1);
+        }
+        if reached > begin {
+            gate.unsent.extend(&round.bytes[reached..usize::from(round.ends[whole as usize])]);
+            gate.counts_unsent = 1;
+            gate.last = Some(begun);
+        }
+        if gate.last < Some(round.newest) {
+            gate.newest = Some(round.newest);
+        }
+        frames
+    }
+
+    /// Sends whole frames that are no counts. They never overtake what waits already, nor cut into it.
+    /// Whoever calls this and hears `Behind` calls [`Outbox::retry`] until it says otherwise.
+    pub(crate) fn push(&self, frames: &[u8]) -> Standing {
+        let mut gate = lock(&self.gate);
+        if !gate.closed {
+            self.append(&mut gate, frames);
+        }
+        gate.standing()
+    }
+
+    /// Sends a close frame, after which nothing more goes out. A second one is not sent (RFC 6455 section 5.5.1).
+    pub(crate) fn close(&self, code: Option<u16>, reason: &str) -> Sent {
+        let mut gate = lock(&self.gate);
+        if !gate.closed {
+            gate.newest = None;
+            self.append(&mut gate, &close_frame(code, reason));
+            gate.closed = true;
+        }
+        gate.sent(0)
+    }
+
+    /// Tries again to send what waits; drops the client if the kernel has taken nothing for its deadline.
+    pub(crate) fn retry(&self, now: Instant) -> Sent {
+        let mut gate = lock(&self.gate);
+        let frames = self.flush(&mut gate);
+        if gate.stuck_since.is_some_and(|since| now.saturating_duration_since(since) >= self.deadline) {
+            self.break_off(&mut gate);
+            gate.dropped = true;
+        }
+        let standing = gate.standing();
+        gate.listed &= standing == Standing::Behind;
+        Sent { standing, frames, fell_behind: false }
+    }
+
+    /// Gives up on the client: what waits is forgotten, and the wire is shut down.
+    pub(crate) fn abandon(&self) {
+        let mut gate = lock(&self.gate);
+        let dropped = gate.dropped;
+        self.break_off(&mut gate);
+        gate.dropped = dropped;
+    }
+
+    /// Whether the client was dropped because it took nothing for too long.
+    pub(crate) fn was_dropped(&self) -> bool {
+        lock(&self.gate).dropped
+    }
+
+    fn flush(&self, gate: &mut Gate) -> u64 {
+        let mut frames = 0;
+        while !gate.unsent.is_empty() || gate.newest.is_some() {
+            if gate.unsent.is_empty()
+                && let Some(count) = gate.newest.take()
+            {
+                encode(count, &mut gate.unsent);
+                gate.counts_unsent = 1;
+                gate.last = Some(count);
+            }
+            let unsent = std::mem::take(&mut gate.unsent);
+            let taken = self.send(gate, &unsent);
+            if taken < unsent.len() {
+                if !gate.broken {
+                    gate.unsent = unsent;
+                    gate.unsent.drain(..taken);
+                }
+                break;
+            }
+            frames += std::mem::take(&mut gate.counts_unsent);
+        }
+        frames
+    }
+
+    /// Whether a close frame has been sent or queued, on a wire that is whole.
+    pub(crate) fn is_closing(&self) -> bool {
+        let gate = lock(&self.gate);
+        gate.closed && !gate.broken
+    }
+
+    /// Appends whole frames to what goes out, and sends at once if nothing is before them.
+    fn append(&self, gate: &mut Gate, frames: &[u8]) {
+        if gate.standing() == Standing::Behind {
+            gate.unsent.extend(frames);
+            return;
+        }
+        let taken = self.send(gate, frames);
+        if !gate.broken {
+            gate.unsent.extend(&frames[taken..]);
+        }
+    }
+
+    /// One attempt: how many bytes the kernel took. It keeps the account of progress.
+    fn send(&self, gate: &mut Gate, bytes: &[u8]) -> usize {
+        match self.wire.send_now(bytes) {
+            Ok(taken) => {
+                gate.stuck_since = (taken < bytes.len()).then(Instant::now);
+                taken
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                gate.stuck_since.get_or_insert_with(Instant::now);
+                0
+            }
+            Err(_) => {
+                self.break_off(gate);
+                0
+            }
+        }
+    }
+
+    fn break_off(&self, gate: &mut Gate) {
+        *gate = Gate { closed: true, broken: true, listed: gate.listed, ..Gate::default() };
+        self.wire.shut_down();
+    }
+}
+
+impl Gate {
+    fn sent(&mut self, frames: u64) -> Sent {
+        let standing = self.standing();
+        let fell_behind = standing == Standing::Behind && !self.listed;
+        self.listed |= fell_behind;
+        Sent { standing, frames, fell_behind }
+    }
+
+    fn standing(&self) -> Standing {
+        if !self.unsent.is_empty() || self.newest.is_some() {
+            Standing::Behind
+        } else if self.closed {
+            Standing::Gone
+        } else {
+            Standing::Level
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A wire that takes as many bytes as it has room for.
+    #[derive(Default)]
+    pub(crate) struct Pipe {
+        inner: std::sync::Mutex<Inner>,
+    }
+
+    #[derive(Default)]
+    struct Inner {
+        room: usize,
+        broken: bool,
+        sends: usize,
+        taken: Vec<u8>,
+        down: bool,
+    }
+
+    impl Pipe {
+        pub(crate) fn new(room: usize) -> Arc<Self> {
+            let pipe = Self::default();
+            pipe.inner.lock().unwrap().room = room;
+            Arc::new(pipe)
+        }
+
+        pub(crate) fn make_room(&self, room: usize) {
+            self.inner.lock().unwrap().room = room;
+        }
+
+        fn breaks(&self) {
+            self.inner.lock().unwrap().broken = true;
+        }
+
+        fn is_down(&self) -> bool {
+            self.inner.lock().unwrap().down
+        }
+
+        fn sends(&self) -> usize {
+            self.inner.lock().unwrap().sends
+        }
+
+        /// The payloads of the frames that came through, control frames as `(opcode)payload`.
+        pub(crate) fn frames(&self) -> Vec<String> {
+            let inner = self.inner.lock().unwrap();
+            let mut rest = inner.taken.as_slice();
+            let mut frames = Vec::new();
+            while let [first, length, tail @ ..] = rest {
+                assert!(first & 0x80 != 0 && *length <= 125, "a whole short frame: {first:#x} {length}");
+                let Some((payload, tail)) = tail.split_at_checked(usize::from(*length)) else { break };
+                let text = String::from_utf8_lossy(payload);
+                frames.push(if *first == 0x81 { text.into_owned() } else { format!("({}){text}", first & 0x0f) });
+                rest = tail;
+            }
+            frames
+        }
+    }
+
+    impl Wire for Pipe {
+        fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+            let mut inner = self.inner.lock().unwrap();
+            inner.sends += 1;
+            if inner.broken {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            let taken = bytes.len().min(inner.room);
+            if taken == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            inner.room -= taken;
+            inner.taken.extend(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn shut_down(&self) {
+            self.inner.lock().unwrap().down = true;
+        }
+    }
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    fn outbox(room: usize) -> (Arc<Pipe>, Outbox) {
+        let pipe = Pipe::new(room);
+        (pipe.clone(), Outbox::new(pipe, DEADLINE))
+    }
+
+    #[test]
+    fn a_client_that_keeps_up_gets_every_count_of_a_round_in_one_send() {
+        let (pipe, outbox) = outbox(10_000);
+        assert_eq!(outbox.offer(&Round::only(16)), Sent { standing: Standing::Level, frames: 1, fell_behind: false });
+        assert_eq!(outbox.offer(&Round::after(16, 19)).frames, 3);
+        assert_eq!(pipe.frames(), ["16", "17", "18", "19"]);
+        assert_eq!(pipe.sends(), 2);
+    }
+
+    #[test]
+    fn the_first_count_is_the_newest_of_its_round() {
+        let (pipe, outbox) = outbox(10_000);
+        outbox.offer(&Round::after(16, 19));
+        assert_eq!(pipe.frames(), ["19"]);
+    }
+
+    #[test]
+    fn a_round_that_comes_before_the_first_count_is_gone_on_from() {
+        let (pipe, outbox) = outbox(10_000);
+        outbox.offer(&Round::after(15, 16));
+        assert_eq!(outbox.begin(19).frames, 0);
+        outbox.offer(&Round::after(16, 19));
+        assert_eq!(pipe.frames(), ["16", "17", "18", "19"]);
+    }
+
+    #[test]
+    fn a_round_from_before_the_client_came_is_not_shown() {
+        let (pipe, outbox) = outbox(10_000);
+        outbox.expect(17);
+        outbox.offer(&Round::after(15, 16));
+        outbox.begin(17);
+        outbox.offer(&Round::after(16, 18));
+        assert_eq!(pipe.frames(), ["17", "18"]);
+    }
+
+    #[test]
+    fn what_was_shown_is_not_shown_again_nor_is_anything_below_it() {
+        let (pipe, outbox) = outbox(10_000);
+        for round in [Round::only(17), Round::after(15, 16), Round::only(17), Round::after(15, 19), Round::only(18)] {
+            outbox.offer(&round);
+        }
+        assert_eq!(pipe.frames(), ["17", "18", "19"]);
+    }
+
+    #[test]
+    fn a_round_of_more_than_64_counts_is_the_newest_alone() {
+        assert_eq!(Round::after(0, 64).counts(), 1..=64);
+        assert_eq!(Round::after(0, 65).counts(), 65..=65);
+        assert_eq!(Round::after(u64::MAX - 64, u64::MAX).counts(), u64::MAX - 63..=u64::MAX);
+        assert_eq!(Round::after(u64::MAX - 64, u64::MAX).bytes.len(), 64 * LONGEST_COUNT);
+    }
+
+    #[test]
+    fn a_client_that_falls_behind_ends_at_the_newest_count_wherever_it_stopped() {
+        for room in 0..Round::after(98, 102).bytes.len() {
+            let (pipe, outbox) = outbox(4);
+            outbox.offer(&Round::only(98));
+            pipe.make_room(room);
+            assert!(outbox.offer(&Round::after(98, 102)).fell_behind, "{room}");
+            assert!(!outbox.offer(&Round::only(103)).fell_behind, "it is told once");
+            assert_eq!(outbox.offer(&Round::only(104)).standing, Standing::Behind);
+            pipe.make_room(1000);
+            assert_eq!(outbox.retry(Instant::now()).standing, Standing::Level);
+            let counts: Vec<u64> = pipe.frames().iter().map(|count| count.parse().unwrap()).collect();
+            assert!(counts.is_sorted_by(|a, b| a < b), "{room}: {counts:?}");
+            assert_eq!(counts.last(), Some(&104), "{room}");
+            outbox.offer(&Round::after(104, 105));
+            assert_eq!(pipe.frames().last().unwrap(), "105");
+        }
+    }
+
+    #[test]
+    fn while_a_client_is_behind_a_round_costs_no_send_and_no_memory() {
+        let (pipe, outbox) = outbox(0);
+        outbox.offer(&Round::only(1));
+        let sends = pipe.sends();
+        for count in 2..10_000 {
+            outbox.offer(&Round::only(count));
+        }
+        assert_eq!(pipe.sends(), sends);
+        assert!(lock(&outbox.gate).unsent.capacity() <= 2 * LONGEST_COUNT);
+        pipe.make_room(1000);
+        outbox.retry(Instant::now());
+        assert_eq!(pipe.frames(), ["9999"]);
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_for_the_deadline_is_dropped_and_one_that_takes_a_byte_is_not() {
+        let (pipe, outbox) = outbox(0);
+        outbox.offer(&Round::only(16));
+        let start = Instant::now();
+        assert_eq!(outbox.retry(start).standing, Standing::Behind);
+        pipe.make_room(1);
+        assert_eq!(outbox.retry(start + DEADLINE / 2).standing, Standing::Behind);
+        assert!(!outbox.was_dropped());
+        assert_eq!(outbox.retry(Instant::now() + DEADLINE).standing, Standing::Gone);
+        assert!(outbox.was_dropped() && pipe.is_down());
+    }
+
+    #[test]
+    fn a_wire_that_breaks_is_shut_down_and_asked_no_more() {
+        let (pipe, outbox) = outbox(100);
+        pipe.breaks();
+        assert_eq!(outbox.offer(&Round::only(16)), Sent { standing: Standing::Gone, frames: 0, fell_behind: false });
+        outbox.offer(&Round::only(17));
+        outbox.push(&[0x89, 0]);
+        outbox.close(Some(1001), "over");
+        assert_eq!(pipe.sends(), 1);
+        assert!(pipe.is_down() && !outbox.was_dropped() && !outbox.is_closing());
+    }
+
+    #[test]
+    fn nothing_follows_a_close_frame_and_it_is_sent_once() {
+        let (pipe, outbox) = outbox(1000);
+        outbox.offer(&Round::only(16));
+        outbox.close(Some(1001), "over");
+        outbox.close(Some(1002), "again");
+        outbox.offer(&Round::only(17));
+        assert_eq!(outbox.push(&[0x89, 0]), Standing::Gone);
+        assert_eq!(pipe.frames(), ["16", "(8)\u{3}\u{fffd}over"]);
+        assert!(outbox.is_closing());
+    }
+
+    #[test]
+    fn a_close_frame_waits_for_the_frame_before_it_and_goes_before_the_count_that_waits() {
+        let (pipe, outbox) = outbox(2);
+        outbox.offer(&Round::only(1234));
+        outbox.offer(&Round::only(1235));
+        outbox.close(None, "");
+        pipe.make_room(1000);
+        assert_eq!(outbox.retry(Instant::now()).standing, Standing::Gone);
+        assert_eq!(pipe.frames(), ["1234", "(8)"]);
+    }
+
+    #[test]
+    fn a_close_reason_is_cut_to_what_a_control_frame_holds() {
+        let (pipe, outbox) = outbox(1000);
+        outbox.close(Some(1001), &"é".repeat(100));
+        assert_eq!(pipe.frames()[0].matches('é').count(), 61);
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: whole frames, rising counts, pongs in order, and in the end the newest.
+        #[test]
+        fn frames_are_whole_and_counts_rise(steps in prop::collection::vec((0..5u8, 0..40usize), 1..60)) {
+            let (pipe, outbox) = outbox(0);
+            let (mut shown, mut pongs) = (95, 0u8);
+            for (kind, size) in steps {
+                match kind {
+                    0 | 1 => {
+                        let newest = shown + 1 + size as u64 * 2;
+                        outbox.offer(&Round::after(shown, newest));
+                        shown = newest;
+                    }
+                    2 => pipe.make_room(size),
+                    3 => _ = outbox.retry(Instant::now()),
+                    _ => {
+                        outbox.push(&[0x8a, 1, b'A' + pongs % 26]);
+                        pongs += 1;
+                    }
+                }
+            }
+            pipe.make_room(usize::MAX);
+            outbox.offer(&Round::after(shown, shown + 1));
+            prop_assert_eq!(outbox.retry(Instant::now()).standing, Standing::Level);
+            let (control, counts): (Vec<_>, Vec<_>) = pipe.frames().into_iter().partition(|frame| frame.starts_with('('));
+            let counts: Vec<u64> = counts.iter().map(|count| count.parse().unwrap()).collect();
+            prop_assert!(counts.is_sorted_by(|a, b| a < b), "{:?}", counts);
+            prop_assert_eq!(counts.last(), Some(&(shown + 1)));
+            let expected: Vec<_> = (0..pongs).map(|pong| format!("(10){}", char::from(b'A' + pong % 26))).collect();
+            prop_assert_eq!(control, expected);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The page: its bytes, the count that stands in them, and the fields that go with them.
+//!
+//! A page may mark where the count stands, `<!--likes-->16<!--/likes-->`; what is between is replaced when the page
+//! is served, so that it shows a count before its script runs, or where none runs. A page without the marks is served
+//! as it is, byte for byte.
+
+use crate::{
+    error::{Error, Result},
+    response::Response,
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use sha1::{Digest, Sha1};
+use std::path::Path;
+
+const BUILT_IN: &str = include_str!("../index.html");
+const MARKS: [&str; 2] = ["<!--likes-->", "<!--/likes-->"];
+
+/// The content policy of the built-in page: its own script and style, by their hashes, and nothing else.
+const POLICY: &str = "default-src 'none'; \
+    script-src 'sha256-AAN7MdomTdu8RuSDFvRos8nw/17rPdA7Q+DfK7PPri0='; \
+    style-src 'sha256-K8FWjZYw5WhuVCUO9+y0DmeE+QRavsx8L41aQ+OugU4='; \
+    connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+
+/// The page that a server serves at `/` and `/index.html`.
+#[derive(Clone, Debug)]
+pub struct Page {
+    bytes: Vec<u8>,
+    /// Where the count stands, if the page marks it.
+    count: Option<std::ops::Range<usize>>,
+    /// A page that a user brings gets no content policy, which could stop its own inline script.
+    policy: Option<&'static str>,
+}
+
+impl Page {
+    /// A page of one's own, which can be any HTML.
+    pub fn new(html: impl Into<Vec<u8>>) -> Self {
+        let bytes = html.into();
+        let find = |from: usize, mark: &str| {
+            bytes[from..].windows(mark.len()).position(|window| window == mark.as_bytes()).map(|at| from + at)
+        };
+        let count =
+            find(0, MARKS[0]).map(|at| at + MARKS[0].len()).and_then(|start| Some(start..find(start, MARKS[1])?));
+        let policy = (bytes == BUILT_IN.as_bytes()).then_some(POLICY);
+        Self { bytes, count, policy }
+    }
+
+    /// Reads a page from a file, once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Page`] where the file cannot be read.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        std::fs::read(path).map(Self::new).map_err(|source| Error::Page { path: path.to_owned(), source })
+    }
+
+    /// The answer to a `GET` of the page, while the count is `likes`; 304 where the client has these very bytes.
+    pub(crate) fn answer(&self, likes: u64, if_none_match: Option<&str>) -> Response {
+        let bytes = self.bytes_with(likes);
+        let tag = format!("\"{}\"", STANDARD.encode(Sha1::digest(&bytes)));
+        let known = if_none_match.is_some_and(|tags| matches(tags, &tag));
+        let mut response = Response::new(if known { 304 } else { 200 })
+            .field("ETag", tag)
+            .field("Cache-Control", "no-cache")
+            .field("Referrer-Policy", "same-origin")
+            .field("X-Frame-Options", "SAMEORIGIN");
+        if let Some(policy) = self.policy {
+            response = response.field("Content-Security-Policy", policy);
+        }
+        if known { response } else { response.body("text/html; charset=utf-8", bytes) }
+    }
+
+    fn bytes_with(&self, likes: u64) -> Vec<u8> {
+        let Some(count) = self.count.clone() else { return self.bytes.clone() };
+        [&self.bytes[..count.start], likes.to_string().as_bytes(), &self.bytes[count.end..]].concat()
+    }
+}
+
+impl Default for Page {
+    /// The built-in page.
+    fn default() -> Self {
+        Self::new(BUILT_IN)
+    }
+}
+
+/// Whether a list of entity tags holds this one, by the weak comparison that RFC 9110 section 13.1.2 asks for.
+fn matches(tags: &str, tag: &str) -> bool {
+    tags.split(',').map(str::trim).any(|other| other == "*" || other.strip_prefix("W/").unwrap_or(other) == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sha2::Sha256;
+
+    #[test]
+    fn the_built_in_page_s_policy_names_its_script_and_its_style_by_their_hashes() {
+        for (kind, name) in [("script", "script-src"), ("style", "style-src")] {
+            let (_, rest) = BUILT_IN.split_once(&format!("<{kind}>")).unwrap();
+            let (inside, rest) = rest.split_once(&format!("</{kind}>")).unwrap();
+            assert!(!rest.contains(&format!("<{kind}")), "one {kind} alone");
+            let hash = format!("{name} 'sha256-{}'", STANDARD.encode(Sha256::digest(inside)));
+            assert!(POLICY.contains(&hash), "{POLICY} should contain {hash}");
+        }
+        assert!(!POLICY.contains("unsafe"));
+    }
+
+    #[test]
+    fn only_the_built_in_page_has_a_policy_wherever_its_bytes_come_from() {
+        assert!(Page::default().policy.is_some());
+        assert!(Page::new(BUILT_IN).policy.is_some());
+        assert!(Page::new(format!("{BUILT_IN} ")).policy.is_none());
+    }
+
+    #[test]
+    fn the_count_stands_between_the_marks() {
+        let served = |page: &str, likes| String::from_utf8(Page::new(page).bytes_with(likes)).unwrap();
+        assert_eq!(served("a<!--likes-->16<!--/likes-->b", 17), "a<!--likes-->17<!--/likes-->b");
+        assert_eq!(served("<!--likes--><!--/likes-->", u64::MAX), "<!--likes-->18446744073709551615<!--/likes-->");
+    }
+
+    #[test]
+    fn a_page_without_both_marks_is_served_as_it_is() {
+        for page in ["", "plain", "a<!--likes-->16", "a<!--/likes-->16<!--likes-->", "16<!--/likes-->"] {
+            assert_eq!(Page::new(page).bytes_with(17), page.as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_tag_is_the_sha1_of_the_bytes_and_answers_304() {
+        let page = Page::new("hello");
+        let answer = |tags: Option<&str>| page.answer(1, tags).status;
+        let tag = "\"qvTGHdzF6KLavt4PO0gs2a6pQ00=\"";
+        assert_eq!(answer(None), 200);
+        assert_eq!(answer(Some(tag)), 304);
+        assert_eq!(answer(Some(&format!("\"x\", W/{tag}"))), 304);
+        assert_eq!(answer(Some("*")), 304);
+        assert_eq!(answer(Some("\"x\"")), 200);
+        assert_eq!(answer(Some("qvTGHdzF6KLavt4PO0gs2a6pQ00=")), 200);
+    }
+}

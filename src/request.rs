@@ -1,0 +1,160 @@
+//! Reading requests from a socket: every read with a size limit and a deadline, every close in stages.
+
+use crate::{
+    drain::Drain,
+    http::{Reject, Request, parse},
+    limits::Limits,
+    scanner::Scanner,
+};
+use std::{
+    io::{self, Read},
+    net::{Shutdown, TcpStream},
+    time::{Duration, Instant},
+};
+
+/// Bytes asked of a socket at a time. Most heads fit.
+const STEP: usize = 1024;
+
+/// Bytes that a peer may still send while its connection closes.
+const LINGER_BYTES: usize = 1 << 20;
+
+/// A connection's incoming bytes, request by request.
+pub(crate) struct Inbox<'s> {
+    stream: &'s TcpStream,
+    /// Read, and not yet taken by a request.
+    buffer: Vec<u8>,
+    served: bool,
+    /// The socket's read timeout, if it is known.
+    timeout: Option<Duration>,
+}
+
+/// Why there is no request.
+#[derive(Debug)]
+pub(crate) enum NoRequest {
+    /// The peer has gone, or has been silent between two requests: nobody waits for an answer.
+    Ended,
+    /// What came is no request that could be answered otherwise.
+    Rejected(Reject),
+}
+
+impl From<Reject> for NoRequest {
+    fn from(reject: Reject) -> Self {
+        Self::Rejected(reject)
+    }
+}
+
+impl<'s> Inbox<'s> {
+    /// `early` are bytes that were read from the stream before.
+    pub(crate) fn new(stream: &'s TcpStream, early: Vec<u8>) -> Self {
+        Self { stream, buffer: early, served: false, timeout: None }
+    }
+
+    /// Waits for a request and reads it, its body with it.
+    pub(crate) fn request(&mut self, limits: &Limits) -> Result<Request, NoRequest> {
+        let mut scanner = Scanner::default();
+        // A first request is due at once; a further one may take its time to begin.
+        let mut deadline = Instant::now() + if self.served { limits.keep_alive } else { limits.request_time };
+        let mut begun = !self.served;
+        let length = loop {
+            if let Some(length) = scanner.scan(&self.buffer, limits)? {
+                break length;
+            }
+            if !begun && scanner.begun() {
+                begun = true;
+                deadline = Instant::now() + limits.request_time;
+            }
+            let room = limits.head_bytes.saturating_sub(self.buffer.len());
+            if let Err(e) = self.read(STEP.max(self.buffer.len()).min(room), deadline) {
+                return Err(if scanner.begun() { e } else { NoRequest::Ended });
+            }
+        };
+        let mut request = parse(&self.buffer[..length], limits)?;
+        self.buffer.drain(..length);
+        self.served = true;
+        let drain = Drain::new(request.body, limits)?;
+        if !drain.is_done() && (request.expects_continue || request.handshake.asked) {
+            // The client may hold its body back until it is answered (RFC 9110 section 10.1.1), or takes what follows
+            // for a WebSocket's already. So the answer comes first, and the connection closes after it.
+            request.keep_alive = false;
+            return Ok(request);
+        }
+        self.drain(drain, limits)?;
+        Ok(request)
+    }
+
+    /// What came after the last request: the first frames of a client that did not wait for the handshake's answer.
+    pub(crate) fn into_rest(self) -> Vec<u8> {
+        // Commonly nothing, for which a session would hold the buffer as long as it lives.
+        if self.buffer.is_empty() { Vec::new() } else { self.buffer }
+    }
+
+    fn drain(&mut self, mut drain: Drain, limits: &Limits) -> Result<(), NoRequest> {
+        let deadline = Instant::now() + limits.request_time;
+        loop {
+            let taken = drain.take(&self.buffer)?;
+            self.buffer.drain(..taken);
+            if drain.is_done() {
+                return Ok(());
+            }
+            self.read(STEP, deadline)?;
+        }
+    }
+
+    /// Reads at most `most` bytes more.
+    fn read(&mut self, most: usize, deadline: Instant) -> Result<(), NoRequest> {
+        let start = self.buffer.len();
+        self.buffer.resize(start + most, 0);
+        let result = read_by(self.stream, &mut self.buffer[start..], deadline, &mut self.timeout);
+        self.buffer.truncate(start + result.as_ref().copied().unwrap_or(0));
+        match result {
+            Ok(1..) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                Err(Reject::new(408, "the request did not arrive in time").into())
+            }
+            Ok(0) | Err(_) => Err(NoRequest::Ended),
+        }
+    }
+}
+
+/// Reads what comes until `deadline`; `TimedOut` after it. A deadline for the whole: what is left of it is worked out
+/// before each read, in whole milliseconds, so that the same wait as before costs no system call.
+fn read_by(
+    mut stream: &TcpStream,
+    bytes: &mut [u8],
+    deadline: Instant,
+    timeout: &mut Option<Duration>,
+) -> io::Result<usize> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let left = Some(Duration::from_millis(left.as_millis() as u64 + 1));
+        if *timeout != left {
+            stream.set_read_timeout(left)?;
+            *timeout = left;
+        }
+        match stream.read(bytes) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Closes a connection in stages (RFC 9112 section 9.6): what was written is followed by an end, and what the peer
+/// still sends is read and thrown away, for a while. Closing at once would answer those bytes with a reset, which can
+/// overtake the answer and destroy it.
+pub(crate) fn close_in_stages(stream: &TcpStream, limits: &Limits) {
+    if stream.shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    let deadline = Instant::now() + limits.close_within;
+    let mut bytes = [0; 1024];
+    let (mut left, mut timeout) = (LINGER_BYTES, None);
+    while let Ok(read @ 1..) = read_by(stream, &mut bytes, deadline, &mut timeout) {
+        left = left.saturating_sub(read);
+        if left == 0 {
+            break;
+        }
+    }
+}

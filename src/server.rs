@@ -1,0 +1,201 @@
+//! The server: what it is built of, where it listens, and how it is stopped.
+
+use crate::{
+    access::Access,
+    door::Door,
+    error::{Error, Result},
+    likes::Likes,
+    limits::Limits,
+    page::Page,
+    rate::Rate,
+    service::Service,
+    site::Site,
+};
+use std::{
+    fmt,
+    io::Write,
+    net::{SocketAddr, TcpListener, ToSocketAddrs},
+    os::unix::net::UnixStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
+    time::Instant,
+};
+
+/// A server to be: a counter, a page, limits and names.
+///
+/// ```no_run
+/// use live_likes::{Likes, Server};
+///
+/// let likes = Likes::open("db.txt")?;
+/// let server = Server::new(likes).bind("127.0.0.1:3000")?;
+/// println!("http://{}/", server.local_addr());
+/// server.run()?;
+/// # Ok::<(), live_likes::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Server {
+    likes: Likes,
+    page: Page,
+    limits: Limits,
+    hosts: Vec<String>,
+    origins: Vec<String>,
+}
+
+impl Server {
+    /// A server for this counter, with the built-in page and the default limits.
+    #[must_use]
+    pub fn new(likes: Likes) -> Self {
+        let (page, limits) = (Page::default(), Limits::default());
+        Self { likes, page, limits, hosts: Vec::new(), origins: Vec::new() }
+    }
+
+    /// Serves this page instead of the built-in one.
+    #[must_use]
+    pub fn page(self, page: Page) -> Self {
+        Self { page, ..self }
+    }
+
+    /// Sets the limits.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Answers to this host name too: `likes.example`, or `likes.example:8080` for one port alone.
+    ///
+    /// Without any, a server on a loopback address answers to loopback names alone, lest a page with a name that
+    /// points at 127.0.0.1 reach it (DNS rebinding), and one on another address to every name.
+    #[must_use]
+    pub fn allow_host(mut self, name: impl Into<String>) -> Self {
+        self.hosts.push(name.into());
+        self
+    }
+
+    /// Lets pages of this origin like and watch: `https://blog.example`, or `blog.example` under any scheme and port.
+    ///
+    /// Pages of the server's own origin always may, and those of any loopback name with the same port if the server
+    /// is called by one.
+    #[must_use]
+    pub fn allow_origin(mut self, name: impl Into<String>) -> Self {
+        self.origins.push(name.into());
+        self
+    }
+
+    /// Listens on an address; port 0 takes a free one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bind`] where the address cannot be had; and as [`listen_on`](Self::listen_on).
+    pub fn bind(self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Listening> {
+        let listener = TcpListener::bind(&addr).map_err(|source| {
+            let addr = format!("{addr:?}").trim_matches('"').to_owned();
+            Error::Bind { addr, source }
+        })?;
+        self.listen_on(listener)
+    }
+
+    /// Listens on a listener of the caller's. It becomes non-blocking, and its backlog as long as the system allows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Name`] where a name that was to be allowed is none; [`Error::Listen`] where the listener is not usable.
+    pub fn listen_on(self, listener: TcpListener) -> Result<Listening> {
+        let addr = listener.local_addr().map_err(Error::Listen)?;
+        listener.set_nonblocking(true).map_err(Error::Listen)?;
+        // A restart brings every client back at once; the kernel cuts this down to what it allows.
+        rustix::net::listen(&listener, i32::MAX).map_err(|e| Error::Listen(e.into()))?;
+        let (wake, woken) = UnixStream::pair().map_err(Error::Listen)?;
+        wake.set_nonblocking(true).map_err(Error::Listen)?;
+        let handle = Handle { wake: Arc::new(wake) };
+        let stop = handle.clone();
+        self.likes.when_dead(move || stop.stop());
+        let service = self.build(Some(addr.ip().to_canonical().is_loopback()))?;
+        Ok(Listening { listener, addr, woken, handle, service })
+    }
+
+    /// Serves connections that a host program accepts itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Name`] where a name that was to be allowed is none.
+    pub fn into_service(self) -> Result<Service> {
+        self.build(None)
+    }
+
+    fn build(self, loopback: Option<bool>) -> Result<Service> {
+        let site = Site {
+            likes: self.likes,
+            page: self.page,
+            access: Access::new(&self.hosts, &self.origins)?,
+            loopback,
+            rate: self.limits.likes_per_second_and_address.map(Rate::new),
+            limits: self.limits,
+            stopping: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+        };
+        Ok(Service::new(site))
+    }
+}
+
+/// A server that listens, and accepts once it runs.
+#[derive(Debug)]
+pub struct Listening {
+    listener: TcpListener,
+    addr: SocketAddr,
+    woken: UnixStream,
+    handle: Handle,
+    service: Service,
+}
+
+impl Listening {
+    /// The address, with the port that was taken.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What stops the server, from any thread.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Accepts and serves until it is stopped; then tells every client, and saves what came.
+    ///
+    /// The counter stays open for others; when the last handle to it is dropped, it is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Undecided`] where the counter has stopped for good, which stops the server too; [`Error::NotSaved`]
+    /// where likes could not be saved within the time for a stop; [`Error::Listen`] where the listener fails.
+    pub fn run(self) -> Result<()> {
+        let Self { listener, woken, service, .. } = self;
+        let mut door = Door::new(listener, woken, &service);
+        let result = door.accept_until_stopped();
+        let deadline = Instant::now() + service.limits().stop_within;
+        service.begin_stop();
+        // Who comes now is told that it is over, rather than left to wait.
+        while service.is_busy() && Instant::now() < service.cut_off(deadline) {
+            door.accept_briefly();
+        }
+        drop(door);
+        service.end_stop(deadline)?;
+        result
+    }
+}
+
+/// Stops a server from another thread. Cloned freely.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    wake: Arc<UnixStream>,
+}
+
+impl Handle {
+    /// Has the server stop gracefully. Returns at once, [`Listening::run`] when it is done.
+    pub fn stop(&self) {
+        // A second byte changes nothing, and one that does not fit means that there is one already.
+        let _ = (&*self.wake).write(&[0]);
+    }
+}

@@ -1,0 +1,36 @@
+//! What all connections of one server share.
+
+use crate::{access::Access, likes::Likes, limits::Limits, metrics::Gauges, page::Page, rate::Rate};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// One served counter: the likes, the page they are shown on, and the rules for who may like.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) likes: Likes,
+    pub(crate) page: Page,
+    pub(crate) limits: Limits,
+    pub(crate) access: Access,
+    /// Whether the server listens on a loopback address; not known where it does not listen itself.
+    pub(crate) loopback: Option<bool>,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) connections: AtomicUsize,
+}
+
+impl Site {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// What `/metrics` shows.
+    pub(crate) fn metrics(&self) -> String {
+        let audience = self.likes.audience();
+        self.likes.metrics().render(Gauges {
+            likes: self.likes.count(),
+            connections: self.connections.load(Ordering::Relaxed),
+            watching: audience.watching(),
+            behind: audience.behind(),
+            dropped: audience.dropped(),
+        })
+    }
+}

@@ -1,0 +1,234 @@
+//! Where the count is kept: the [`Store`] trait, and the file store behind `db.txt`.
+//!
+//! A save writes the whole number to a temporary file beside the database, makes that durable, renames it over the
+//! database and makes the rename durable. A reader, or a machine that comes back from a power cut, therefore finds
+//! the old number or the new one, whole. The price is two `fsync`s a save; the counter pays it once for all likes
+//! that came meanwhile, not once a like.
+//!
+//! What must never happen here: a total returned that the disk could still lose.
+
+use crate::error::{Error, Result};
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Bytes that a database may hold: twenty digits and plenty of white space.
+const LONGEST: u64 = 64;
+
+/// Keeps the count. One counter owns it and calls it from one thread.
+pub trait Store: Send + 'static {
+    /// The number of likes kept, durably.
+    fn total(&mut self) -> u64;
+
+    /// Adds likes, makes the new total durable and returns it. With 0 it proves that saving works.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotSaved`] where nothing has changed, so that the same call may be tried again.
+    /// [`Error::Undecided`] where it is not known whether the likes were added; the store is not called again.
+    fn add(&mut self, likes: u64) -> Result<u64>;
+}
+
+/// A count in a text file, `db.txt`: the decimal number and nothing else.
+#[derive(Debug)]
+pub struct FileStore {
+    total: u64,
+    /// The file itself, after every symbolic link.
+    file: PathBuf,
+    temporary: PathBuf,
+    folder: PathBuf,
+    mode: u32,
+    owner: (u32, u32),
+    /// Locked for as long as this lives; the lock goes with the process, however that ends.
+    _lock: File,
+}
+
+impl FileStore {
+    /// Opens the database, or creates it with a count of 0.
+    ///
+    /// A symbolic link is followed. Beside the file stand `<name>.lock`, which keeps a second process out, and for
+    /// the length of a save `<name>.tmp`. While the store is open, changes that others make to the file are
+    /// overwritten by the next save.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Database`] where the file is held by another process, is no regular file, is longer than 64 bytes,
+    /// holds anything but one decimal number up to [`u64::MAX`] (white space around it is fine), or where it or its
+    /// folder cannot be read or written. The file is left as it was.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Self::try_open(path).map_err(|problem| Error::Database { path: path.to_owned(), problem })
+    }
+
+    fn try_open(path: &Path) -> Result<Self, String> {
+        let file = follow(path)?;
+        let name = file.file_name().ok_or("it names no file")?;
+        let folder = match file.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let opened = File::open(&folder).map_err(|e| format!("cannot open its folder `{}`: {e}", folder.display()))?;
+        // Before the lock file is made, so that a device is not given one.
+        is_there(&file)?;
+        let lock = take_lock(&beside(&file, name, ".lock"))?;
+
+        let temporary = beside(&file, name, ".tmp");
+        let total = read(&file)?;
+        remove_if_there(&temporary)
+            .map_err(|e| format!("cannot remove `{}`, left by a crash: {e}", temporary.display()))?;
+
+        let (mode, owner) = match fs::metadata(&file) {
+            Ok(metadata) => (metadata.permissions().mode() & 0o7777, (metadata.uid(), metadata.gid())),
+            Err(_) => (0o644, (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())),
+        };
+        let mut store = Self { total: total.unwrap_or(0), file, temporary, folder, mode, owner, _lock: lock };
+        match total {
+            // What was read may stand in memory alone, if a process before this one died between its `rename` and
+            // its `fsync`. It must be on the disk before anyone is shown it.
+            Some(_) => File::open(&store.file)
+                .and_then(|file| file.sync_all())
+                .and_then(|()| opened.sync_all())
+                .map_err(|e| format!("cannot make sure that it is on the disk: {e}"))?,
+            None => _ = store.add(0).map_err(|e| format!("cannot create it: {e}"))?,
+        }
+        Ok(store)
+    }
+
+    /// Puts the total in the place of the old one. Returns the folder, in which that is still to be made durable.
+    fn replace(&self, total: u64) -> Result<File, String> {
+        let failed = |doing: &str, path: &Path, e: io::Error| format!("failed to {doing} `{}`: {e}", path.display());
+        self.write_temporary(total).map_err(|e| failed("write", &self.temporary, e))?;
+        // Opened each time, because another folder may stand there by now; and while there is a way back.
+        let folder = File::open(&self.folder).map_err(|e| failed("open", &self.folder, e))?;
+        fs::rename(&self.temporary, &self.file).map_err(|e| failed("replace", &self.file, e))?;
+        Ok(folder)
+    }
+
+    /// Writes the total to a new temporary file, durably.
+    fn write_temporary(&self, total: u64) -> io::Result<()> {
+        remove_if_there(&self.temporary)?;
+        // Readable by nobody else until the mode is set.
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.temporary)?;
+        file.write_all(total.to_string().as_bytes())?;
+        let metadata = file.metadata()?;
+        if (metadata.uid(), metadata.gid()) != self.owner {
+            // Only a privileged process may give a file away; another keeps it, which is what `mv` does too.
+            let _ = std::os::unix::fs::fchown(&file, Some(self.owner.0), Some(self.owner.1));
+        }
+        file.set_permissions(fs::Permissions::from_mode(self.mode))?;
+        file.sync_all()
+    }
+}
+
+impl Store for FileStore {
+    fn total(&mut self) -> u64 {
+        self.total
+    }
+
+    fn add(&mut self, likes: u64) -> Result<u64> {
+        let total = self.total.checked_add(likes).ok_or(Error::Full)?;
+        let folder = self.replace(total).map_err(|problem| {
+            let _ = remove_if_there(&self.temporary);
+            Error::NotSaved(problem)
+        })?;
+        // From here on the new number is in the folder, but perhaps not on the disk: there is no going back, and
+        // after a failed `fsync` a second one proves nothing, since the kernel may have dropped what it could not
+        // write.
+        folder
+            .sync_all()
+            .map_err(|e| Error::Undecided(format!("failed to make durable `{}`: {e}", self.folder.display())))?;
+        self.total = total;
+        Ok(total)
+    }
+}
+
+/// Where a path leads, link by link: unlike `canonicalize`, also where nothing stands yet.
+fn follow(path: &Path) -> Result<PathBuf, String> {
+    const MOST_LINKS: usize = 40; // the kernel's own bound
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_symlink() => {
+                let target = fs::read_link(&path).map_err(|e| format!("cannot follow the link: {e}"))?;
+                path = path.parent().unwrap_or(Path::new("")).join(target);
+            }
+            Ok(_) => return Ok(path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(path),
+            Err(e) => return Err(e.to_string()),
+        }
+    }
+    Err("too many symbolic links".to_owned())
+}
+
+fn beside(file: &Path, name: &std::ffi::OsStr, ending: &str) -> PathBuf {
+    let mut name: OsString = name.to_owned();
+    name.push(ending);
+    file.with_file_name(name)
+}
+
+fn take_lock(path: &Path) -> Result<File, String> {
+    let cannot = |e: &dyn std::fmt::Display| format!("cannot lock `{}`: {e}", path.display());
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()) // never wait for the other end of a pipe
+        .open(path)
+        .map_err(|e| cannot(&e))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err("another process is using it".to_owned()),
+        Err(TryLockError::Error(e)) => Err(cannot(&e)),
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Whether there is a file. Asked before it is opened, because opening a pipe or a device can wait, or do something.
+fn is_there(path: &Path) -> Result<bool, String> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(true),
+        Ok(_) => Err("it is not a regular file".to_owned()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// Reads the count, or `None` where there is no file.
+fn read(path: &Path) -> Result<Option<u64>, String> {
+    if !is_there(path)? {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
+        .map_err(|e| format!("cannot read it: {e}"))?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(format!("it holds more than {LONGEST} bytes, where one number is expected"));
+    }
+    parse(&bytes).map(Some).ok_or_else(|| {
+        format!(
+            "it holds \"{}\", where one decimal number from 0 to {} is expected; mend it or move it away",
+            bytes.escape_ascii(),
+            u64::MAX
+        )
+    })
+}
+
+/// The number in a database's bytes. Stricter than `str::parse`, which takes a plus sign.
+fn parse(bytes: &[u8]) -> Option<u64> {
+    let digits = bytes.trim_ascii();
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}

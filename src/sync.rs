@@ -1,0 +1,52 @@
+//! The locks and threads that the concurrent core is built of, in one place, so that a model checker can stand in
+//! for the standard library's.
+//!
+//! A panic in one connection must end that connection alone, so a lock that a panicking thread held is taken all the
+//! same: nothing of ours is left half-changed under a lock.
+
+#[cfg(shuttle)]
+use shuttle as scheduled;
+#[cfg(not(shuttle))]
+use std as scheduled;
+
+pub(crate) use scheduled::{
+    sync::{Condvar, Mutex, MutexGuard},
+    thread,
+};
+pub(crate) use std::sync::Arc;
+
+use std::{sync::PoisonError, time::Duration};
+
+/// Takes a lock, also one that a panicking thread let go.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits to be notified.
+pub(crate) fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condition.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits to be notified, for `time` at most. `mutex` is the guard's own.
+#[cfg(not(shuttle))]
+pub(crate) fn wait_for<'a, T>(
+    condition: &Condvar,
+    _mutex: &'a Mutex<T>,
+    guard: MutexGuard<'a, T>,
+    time: Duration,
+) -> MutexGuard<'a, T> {
+    condition.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// The model scheduler knows no time: each such wait is over at once, after all others had their chance to run.
+#[cfg(shuttle)]
+pub(crate) fn wait_for<'a, T>(
+    _condition: &Condvar,
+    mutex: &'a Mutex<T>,
+    guard: MutexGuard<'a, T>,
+    _time: Duration,
+) -> MutexGuard<'a, T> {
+    drop(guard);
+    thread::yield_now();
+    lock(mutex)
+}
