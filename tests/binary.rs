@@ -1,0 +1,417 @@
+//! The real binary: what it prints, how it ends, and with which exit code.
+#![cfg(feature = "cli")]
+
+#[path = "support/folder.rs"]
+mod folder;
+#[path = "support/watcher.rs"]
+mod watcher;
+
+use folder::Folder;
+use live_likes::FileStore;
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+use watcher::{Peer, get, put};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_live-likes");
+
+/// Nobody should ever wait this long.
+const LONG: Duration = Duration::from_secs(20);
+
+/// The binary in a folder of its own, so with a `db.txt` of its own, and without our environment.
+fn binary(folder: &Folder) -> Command {
+    let mut command = Command::new(BINARY);
+    command.current_dir(&**folder).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// How a process ended.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// A process that is killed if the test ends before it does.
+struct Process {
+    pid: Pid,
+    ended: Receiver<Ended>,
+}
+
+impl Process {
+    fn watch(mut child: Child, read: String, stdout: Option<impl Read + Send + 'static>) -> Self {
+        let (ends, ended) = channel();
+        let pid = Pid::from_child(&child);
+        thread::spawn(move || {
+            let stderr = child.stderr.take().map(|mut pipe| thread::spawn(move || read_all(&mut pipe)));
+            let stdout = read + &stdout.map(|mut pipe| read_all(&mut pipe)).unwrap_or_default();
+            let stderr = stderr.map(|reader| reader.join().unwrap()).unwrap_or_default();
+            let _ = ends.send(Ended { code: child.wait().unwrap().code(), stdout, stderr });
+        });
+        Self { pid, ended }
+    }
+
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.take();
+        Self::watch(child, String::new(), stdout)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).unwrap();
+    }
+
+    fn end(self) -> Ended {
+        self.ended.recv_timeout(LONG).expect("the process should end")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Err(std::sync::mpsc::TryRecvError::Empty) = self.ended.try_recv() {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+    }
+}
+
+fn read_all(pipe: &mut impl Read) -> String {
+    let mut text = String::new();
+    pipe.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Starts the binary and reads from its line where it listens.
+fn serve(mut command: Command) -> (Process, SocketAddr) {
+    let mut child = command.spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let addr = line.split_once("http://").and_then(|(_, rest)| rest.split_once('/')).map(|(addr, _)| addr.parse());
+    let process = Process::watch(child, line.clone(), Some(stdout));
+    match addr {
+        Some(addr) => (process, addr.unwrap()),
+        None => panic!("no address in {line:?}: {}", process.end().stderr),
+    }
+}
+
+fn serve_in(folder: &Folder) -> (Process, SocketAddr) {
+    let mut command = binary(folder);
+    command.args(["--addr", "127.0.0.1:0"]);
+    serve(command)
+}
+
+/// Runs it to its end, with these arguments.
+fn run(folder: &Folder, arguments: &[&str]) -> Ended {
+    let mut command = binary(folder);
+    command.args(arguments);
+    Process::start(command).end()
+}
+
+fn saved(folder: &Folder) -> u64 {
+    fs::read_to_string(folder.join("db.txt")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn it_prints_one_line_with_its_address_and_the_count() {
+    let folder = Folder::new();
+    fs::write(folder.join("db.txt"), "16\n").unwrap();
+    let (process, addr) = serve_in(&folder);
+    assert!(get(addr, "/likes").ends_with(r#"{"numLikes":16}"#));
+    assert!(put(addr).ends_with(r#"{"numLikes":17}"#));
+    process.signal(Signal::TERM);
+    let ended = process.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stdout, format!("Live Likes at http://{addr}/ with 16 likes in db.txt\n"));
+    assert!(ended.stderr.contains("stopped with 17 likes"), "{}", ended.stderr);
+    assert_eq!(saved(&folder), 17);
+}
+
+#[test]
+fn a_signal_stops_it_within_its_time_with_every_client_told_and_every_like_saved() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let folder = Folder::new();
+        let (process, addr) = serve_in(&folder);
+        let mut peers: Vec<_> = (0..4).map(|_| Peer::connect(addr)).collect();
+        let silent = TcpStream::connect(addr).unwrap();
+        peers.iter_mut().for_each(|peer| (0..100).for_each(|_| peer.like()));
+        while peers[0].count() < 400 {}
+        peers.iter_mut().for_each(|peer| (0..100).for_each(|_| peer.like()));
+
+        let start = Instant::now();
+        process.signal(signal);
+        let shown = peers.iter_mut().map(|peer| {
+            let (last, code) = peer.last_count_and_close_code();
+            assert_eq!(code, 1001);
+            last.unwrap_or_default()
+        });
+        let shown = shown.max().unwrap();
+        drop(peers);
+        let ended = process.end();
+        assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert!((shown.max(400)..=800).contains(&saved(&folder)), "{} after {shown} was shown", saved(&folder));
+        assert!(!folder.join("db.txt.tmp").exists());
+        drop(silent);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let folder = Folder::new();
+        let mut command = binary(&folder);
+        command.args(["--addr", "127.0.0.1:0", "--stop-within", "600", "--close-within", "300"]);
+        let (process, addr) = serve(command);
+        let mut peer = Peer::connect(addr);
+        peer.like();
+        while peer.count() < 1 {}
+        process.signal(Signal::TERM);
+        assert_eq!(peer.last_count_and_close_code(), (None, 1001), "it has begun to stop, and waits for this peer");
+        process.signal(signal);
+        assert_eq!(process.end().code, Some(code));
+        assert_eq!(saved(&folder), 1);
+        FileStore::open(folder.join("db.txt")).unwrap();
+    }
+}
+
+#[test]
+fn what_keeps_it_from_running_is_said_and_ends_it_with_1() {
+    let folder = Folder::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    fs::write(folder.join("bad.txt"), "NaN").unwrap();
+    fs::write(folder.join("used.txt"), "16").unwrap();
+    let _user = FileStore::open(folder.join("used.txt")).unwrap();
+    let free = "127.0.0.1:0";
+    for (arguments, told) in [
+        (["--addr", &taken, "--db", "new.txt"], [taken.as_str(), "in use"]),
+        (["--addr", "192.0.2.1:0", "--db", "new.txt"], ["192.0.2.1:0", "listen"]),
+        (["--addr", free, "--db", "bad.txt"], ["`bad.txt`", "it holds \"NaN\""]),
+        (["--addr", free, "--db", "used.txt"], ["`used.txt`", "another process is using it"]),
+        (["--addr", free, "--db", "none/db.txt"], ["`none/db.txt`", "folder `none`"]),
+        (["--addr", free, "--page", "none.html"], ["`none.html`", "No such file"]),
+    ] {
+        let ended = run(&folder, &arguments);
+        assert_eq!(ended.code, Some(1), "{arguments:?}: {}", ended.stderr);
+        assert_eq!(ended.stdout, "", "{arguments:?}");
+        assert!(told.iter().all(|word| ended.stderr.contains(word)), "{} should tell {told:?}", ended.stderr);
+        assert!(ended.stderr.starts_with("live-likes: ") && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+    }
+    assert_eq!(fs::read(folder.join("bad.txt")).unwrap(), b"NaN");
+}
+
+#[test]
+fn a_second_process_on_one_file_is_refused_and_the_first_goes_on() {
+    let folder = Folder::new();
+    let (process, addr) = serve_in(&folder);
+    assert!(put(addr).ends_with(r#"{"numLikes":1}"#));
+    let second = run(&folder, &["--addr", "127.0.0.1:0"]);
+    assert_eq!((second.code, second.stdout.as_str()), (Some(1), ""));
+    assert!(second.stderr.contains("another process is using it"), "{}", second.stderr);
+    assert!(put(addr).ends_with(r#"{"numLikes":2}"#));
+
+    // Killed, it leaves no lock behind.
+    process.signal(Signal::KILL);
+    process.end();
+    let (process, addr) = serve_in(&folder);
+    assert!(put(addr).ends_with(r#"{"numLikes":3}"#));
+    process.signal(Signal::TERM);
+    assert_eq!(process.end().code, Some(0));
+}
+
+#[test]
+fn bad_usage_is_said_and_ends_it_with_2() {
+    for arguments in [
+        &["--nonsense"][..],
+        &["-x"],
+        &["db.txt"],
+        &["--addr"],
+        &["--addr", "3000"],
+        &["--addr", "127.0.0.1:65536"],
+        &["--db", ""],
+        &["--connections", "0"],
+        &["--keep-alive", "soon"],
+        &["--log", "loud"],
+    ] {
+        let folder = Folder::new();
+        let ended = run(&folder, arguments);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(ended.stderr.contains("--help"), "{}", ended.stderr);
+        assert!(folder.names().is_empty(), "nothing has been touched");
+    }
+    for arguments in [["--allow-host", "a b"], ["--allow-origin", "https://user@blog.example"]] {
+        let ended = run(&Folder::new(), &arguments);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(ended.stderr.contains(arguments[1]), "{}", ended.stderr);
+    }
+    let folder = Folder::new();
+    let mut command = binary(&folder);
+    command.env("LIVE_LIKES_CONNECTIONS", "many");
+    let ended = Process::start(command).end();
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("LIVE_LIKES_CONNECTIONS cannot be `many`"), "{}", ended.stderr);
+}
+
+#[test]
+fn help_and_version_are_printed() {
+    let folder = Folder::new();
+    for flag in ["--help", "-h"] {
+        let ended = run(&folder, &[flag]);
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        assert!(ended.stdout.contains("Usage: live-likes") && ended.stdout.contains("--db FILE"), "{}", ended.stdout);
+    }
+    for flag in ["--version", "-V"] {
+        let ended = run(&folder, &[flag]);
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        assert_eq!(ended.stdout, concat!("live-likes ", env!("CARGO_PKG_VERSION"), "\n"));
+    }
+    assert!(folder.names().is_empty());
+}
+
+#[test]
+fn the_environment_serves_too_and_a_flag_goes_before_it() {
+    let folder = Folder::new();
+    fs::write(folder.join("page.html"), "a page").unwrap();
+    let mut command = binary(&folder);
+    command
+        .args(["--db", "flag.txt"])
+        .env("LIVE_LIKES_ADDR", "127.0.0.1:0")
+        .env("LIVE_LIKES_DB", "variable.txt")
+        .env("LIVE_LIKES_PAGE", "page.html")
+        .env("LIVE_LIKES_LIKES_PER_CONNECTION", "0")
+        .env("LIVE_LIKES_LOG", "off")
+        .env("PORT", "1");
+    let (process, addr) = serve(command);
+    assert!(get(addr, "/").ends_with("a page"));
+    assert!(put(addr).starts_with("HTTP/1.1 429 "));
+    process.signal(Signal::TERM);
+    let ended = process.end();
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert_eq!(folder.names(), ["flag.txt", "flag.txt.lock", "page.html"]);
+
+    let mut command = binary(&folder);
+    command.env("PORT", "0");
+    let (process, addr) = serve(command);
+    assert!(addr.ip().is_loopback() && addr.port() != 0);
+    process.signal(Signal::TERM);
+    assert_eq!(process.end().code, Some(0));
+}
+
+/// Has it serve likes while standard output and error are what `redirect` makes of them.
+fn serves_without_a_voice(redirect: impl FnOnce(&Folder, Vec<String>) -> Command) {
+    let folder = Folder::new();
+    // It cannot say which port it took, so it is given one on a loopback address where nobody else looks for one.
+    let host = Ipv4Addr::from(0x7f01_0000 + std::process::id() % 0xffff + 1);
+    let addr = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap();
+    let arguments = ["--addr", &addr.to_string(), "--log", "debug", "--keep-alive", "1"].map(str::to_owned);
+    let process = Process::start(redirect(&folder, arguments.to_vec()));
+    let deadline = Instant::now() + LONG;
+    while TcpStream::connect(addr).is_err() {
+        assert!(Instant::now() < deadline, "it should listen");
+        thread::yield_now();
+    }
+    let mut peer = Peer::connect(addr);
+    for number in 0..10 {
+        assert_eq!(peer.count(), 2 * number);
+        peer.like();
+        assert_eq!(peer.count(), 2 * number + 1);
+        assert!(put(addr).ends_with(&format!("{{\"numLikes\":{}}}", 2 * number + 2)));
+    }
+    assert!(get(addr, "/none").starts_with("HTTP/1.1 404 "));
+    process.signal(Signal::TERM);
+    assert_eq!(peer.last_count_and_close_code(), (Some(20), 1001));
+    drop(peer);
+    assert_eq!(process.end().code, Some(0));
+    assert_eq!(saved(&folder), 20);
+}
+
+#[test]
+fn standard_output_and_error_may_be_full() {
+    if Path::new("/dev/full").exists() {
+        let full = || File::options().write(true).open("/dev/full").unwrap();
+        serves_without_a_voice(|folder, arguments| {
+            let mut command = binary(folder);
+            command.args(arguments).stdout(full()).stderr(full());
+            command
+        });
+        let folder = Folder::new();
+        for (flag, code) in [("--help", 0), ("--version", 0), ("--nonsense", 2)] {
+            let mut command = binary(&folder);
+            command.arg(flag).stdout(full()).stderr(full());
+            assert_eq!(Process::start(command).end().code, Some(code), "{flag}");
+        }
+    }
+}
+
+#[test]
+fn standard_output_and_error_may_be_closed() {
+    serves_without_a_voice(|folder, arguments| {
+        let mut command = binary(folder);
+        let (program, shell) = (command.get_program().to_owned(), r#"exec "$0" "$@" >&- 2>&- <&-"#);
+        command = Command::new("/bin/sh");
+        command.current_dir(&**folder).args(["-c", shell]).arg(program).args(arguments);
+        command
+    });
+}
+
+#[test]
+fn nobody_need_read_standard_output_and_error() {
+    serves_without_a_voice(|folder, arguments| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = binary(folder);
+        command.args(arguments).stdout(writer.try_clone().unwrap()).stderr(writer);
+        command
+    });
+}
+
+#[test]
+fn likes_that_can_be_saved_no_more_end_it_with_1_in_its_time() {
+    let folder = Folder::new();
+    let (data, away) = (folder.join("data"), folder.join("away"));
+    fs::create_dir(&data).unwrap();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0", "--db", "data/db.txt"]);
+    let (process, addr) = serve(command);
+    let mut peer = Peer::connect(addr);
+    assert_eq!(peer.count(), 0);
+    fs::rename(&data, &away).unwrap();
+    peer.like();
+    let deadline = Instant::now() + LONG;
+    while get(addr, "/healthz").starts_with("HTTP/1.1 200 ") {
+        assert!(Instant::now() < deadline, "it should be ill");
+    }
+    let start = Instant::now();
+    process.signal(Signal::TERM);
+    assert_eq!(peer.last_count_and_close_code(), (None, 1001));
+    drop(peer);
+    let ended = process.end();
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("1 likes are not saved"), "{}", ended.stderr);
+    assert_eq!(fs::read(away.join("db.txt")).unwrap(), b"0");
+}
+
+#[test]
+fn likes_that_were_all_refused_do_not_hold_it_up() {
+    let folder = Folder::new();
+    let (data, away) = (folder.join("data"), folder.join("away"));
+    fs::create_dir(&data).unwrap();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0", "--db", "data/db.txt"]);
+    let (process, addr) = serve(command);
+    fs::rename(&data, &away).unwrap();
+    assert!(put(addr).starts_with("HTTP/1.1 503 "));
+    let start = Instant::now();
+    process.signal(Signal::TERM);
+    assert_eq!(process.end().code, Some(0));
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}

@@ -1,0 +1,407 @@
+//! Every limit and deadline, each set low and then passed.
+
+#[path = "support/wire.rs"]
+mod wire;
+
+use live_likes::{Error, Likes, Limits, Store};
+use std::{
+    io::{ErrorKind, Read, Write},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+use wire::{COUNT, Frame, HANDSHAKE, LIKE, PUT, Peer, SOON, Site, frame, header, text, until};
+
+/// Short enough to wait for, long enough for a busy machine to answer within.
+const SHORT: Duration = Duration::from_millis(500);
+
+/// Longer than any test waits.
+const NEVER: Duration = Duration::from_secs(600);
+
+/// Sends a byte now and then, until the server answers or ends the connection.
+fn trickle(peer: &mut Peer, bytes: &[u8]) {
+    peer.stream.set_read_timeout(Some(SHORT / 10)).unwrap();
+    for byte in bytes {
+        peer.send([*byte]);
+        match peer.stream.peek(&mut [0]) {
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            _ => break,
+        }
+    }
+    peer.stream.set_read_timeout(Some(SOON)).unwrap();
+}
+
+#[test]
+fn a_connection_past_the_limit_is_told_so_at_once_although_it_has_sent_its_request() {
+    let site = Site::new(|limits| limits.connections = 2);
+    let (watching, mut waiting) = (site.watch(), site.connect());
+    assert_eq!(waiting.ask(COUNT).status, 200);
+    let large =
+        [&b"PUT /like HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n"[..], &[b'x'; 60_000]].concat();
+    for request in [PUT, COUNT, HANDSHAKE, b"", &large] {
+        let mut peers: Vec<_> = (0..50).map(|_| site.connect()).collect();
+        peers.iter_mut().for_each(|peer| peer.send(request));
+        for peer in &mut peers {
+            let answer = peer.answer();
+            assert_eq!((answer.status, answer.field("Retry-After")), (503, Some("10")), "{answer:?}");
+            assert!(answer.closes() && !answer.body.is_empty(), "{answer:?}");
+            peer.ends();
+        }
+    }
+    // Those that are in are served as before, and who leaves makes room.
+    assert_eq!(waiting.ask(PUT).body, r#"{"numLikes":1}"#);
+    drop(watching);
+    until(|| site.connect().ask(COUNT).status == 200);
+}
+
+#[test]
+fn a_request_head_may_have_as_many_bytes_as_the_limit_says() {
+    let site = Site::new(|limits| limits.head_bytes = 200);
+    let request = |length: usize| {
+        let start = "PUT /like HTTP/1.1\r\nHost: localhost\r\nX: ";
+        format!("{start}{}\r\n\r\n", "x".repeat(length - start.len() - 4))
+    };
+    let mut peer = site.connect();
+    assert_eq!(peer.ask(request(200)).body, r#"{"numLikes":1}"#);
+    // The limit is one request's, not the connection's.
+    assert_eq!(peer.ask([request(200), request(200)].concat()).body, r#"{"numLikes":2}"#);
+    assert_eq!(peer.answer().body, r#"{"numLikes":3}"#);
+    assert_eq!(peer.ask(request(201)).status, 431);
+    peer.ends();
+    assert_eq!(site.likes.count(), 3);
+}
+
+#[test]
+fn a_target_may_have_as_many_bytes_as_the_limit_says() {
+    let site = Site::new(|limits| limits.target_bytes = 12);
+    let mut peer = site.connect();
+    assert_eq!(peer.ask("PUT /like?123456 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+    assert_eq!(peer.ask("PUT /like?1234567 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 414);
+    peer.ends();
+    // It is judged as it comes, not when the head is whole.
+    assert_eq!(site.connect().ask("PUT /like?1234567").status, 414);
+    assert_eq!(site.likes.count(), 1);
+}
+
+#[test]
+fn a_request_may_have_as_many_fields_as_the_limit_says() {
+    let site = Site::new(|limits| limits.headers = 3);
+    let request =
+        |fields: usize| format!("PUT /like HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: y\r\n".repeat(fields - 1));
+    let mut peer = site.connect();
+    assert_eq!(peer.ask(request(3)).status, 200);
+    assert_eq!(peer.ask(request(4)).status, 431);
+    peer.ends();
+    assert_eq!(site.likes.count(), 1);
+}
+
+#[test]
+fn a_request_has_so_much_time_in_all_also_if_a_byte_comes_now_and_then() {
+    let site = Site::new(|limits| (limits.request_time, limits.keep_alive) = (SHORT, NEVER));
+    let body = [&b"PUT /like HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"[..], &[b'x'; 1000]].concat();
+    let chunks =
+        [&b"PUT /like HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"[..], &[b'0'; 16]].concat();
+    let head = [PUT.strip_suffix(b"\r\n").unwrap(), b"X: ", &[b'x'; 1000]].concat();
+    for (request, at_once) in [(&head, 1), (&head, 20), (&body, body.len() - 990), (&chunks, chunks.len() - 15)] {
+        for earlier in [0, 1] {
+            let mut peer = site.connect();
+            (0..earlier).for_each(|_| assert_eq!(peer.ask(COUNT).status, 200));
+            let start = Instant::now();
+            peer.send(&request[..at_once]);
+            trickle(&mut peer, &request[at_once..]);
+            let answer = peer.answer();
+            assert!(answer.status == 408 && answer.closes(), "{answer:?}");
+            // A little early: a moment may have passed between the connection and the clock's start here.
+            assert!(start.elapsed() > SHORT / 2, "{:?}", start.elapsed());
+            peer.ends();
+        }
+    }
+    // Who says nothing at all is not answered.
+    site.connect().ends();
+    let mut peer = site.connect();
+    peer.send("\r\n");
+    peer.ends();
+    assert_eq!(site.likes.count(), 0);
+}
+
+#[test]
+fn a_body_may_have_as_many_bytes_as_the_limit_says() {
+    let site = Site::new(|limits| limits.body_bytes = 10);
+    let with = |rest: &str| format!("PUT /like HTTP/1.1\r\nHost: localhost\r\n{rest}");
+    let mut peer = site.connect();
+    assert_eq!(peer.ask(with("Content-Length: 10\r\n\r\n0123456789")).status, 200);
+    assert_eq!(peer.ask(with("Transfer-Encoding: chunked\r\n\r\n4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n")).status, 200);
+    assert_eq!(peer.ask(with("Content-Length: 11\r\n\r\n")).status, 413);
+    peer.ends();
+    let mut peer = site.connect();
+    assert_eq!(peer.ask(with("Transfer-Encoding: chunked\r\n\r\n4\r\n0123\r\n7\r\n")).status, 413);
+    peer.ends();
+    assert_eq!(site.likes.count(), 2);
+}
+
+#[test]
+fn a_connection_that_asks_nothing_more_is_closed_without_a_word() {
+    let site = Site::new(|limits| limits.keep_alive = SHORT);
+    let mut peer = site.connect();
+    for _ in 0..3 {
+        assert_eq!(peer.ask(COUNT).status, 200);
+    }
+    let start = Instant::now();
+    peer.ends();
+    assert!(start.elapsed() > SHORT / 2, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_message_may_have_as_many_bytes_as_the_limit_says() {
+    let site = Site::new(|limits| limits.message_bytes = 20);
+    let like = format!("{LIKE}     ");
+    assert_eq!(like.len(), 20);
+    let mut peer = site.watch();
+    peer.send(text(&like));
+    assert_eq!(peer.frame(), Frame::text("1"));
+    let (a, b) = like.as_bytes().split_at(12);
+    peer.send([frame(0x01, a), frame(0x80, b)].concat());
+    assert_eq!(peer.frame(), Frame::text("2"));
+    peer.send(header(0x81, 21));
+    assert_eq!(peer.closed().close_code(), 1009);
+    let mut peer = site.watch();
+    peer.send([frame(0x01, a), frame(0x00, b), frame(0x80, b" ")].concat());
+    assert_eq!(peer.closed().close_code(), 1009);
+    assert_eq!(site.likes.count(), 2);
+}
+
+#[test]
+fn a_message_may_come_in_as_many_frames_as_the_limit_says() {
+    let site = Site::new(|limits| limits.fragments = 3);
+    let mut peer = site.watch();
+    for count in 1..10 {
+        peer.send([frame(0x01, b"li"), frame(0x00, b""), frame(0x89, b""), frame(0x80, b"ke")].concat());
+        assert_eq!(peer.frame(), Frame { first: 0x8a, payload: Vec::new() });
+        assert_eq!(peer.frame(), Frame::text(&count.to_string()));
+    }
+    peer.send([frame(0x01, b"li"), frame(0x00, b"k"), frame(0x00, b""), frame(0x80, b"e")].concat());
+    assert_eq!(peer.closed().close_code(), 1009);
+    assert_eq!(site.likes.count(), 9);
+}
+
+#[test]
+fn a_silent_client_is_pinged_and_kept_if_it_answers_with_anything() {
+    let site = Site::new(|limits| (limits.ping_after, limits.pong_within) = (SHORT / 5, SOON));
+    let mut peer = site.watch();
+    let ping = Frame { first: 0x89, payload: Vec::new() };
+    for answer in [frame(0x8a, b""), frame(0x8a, b"other"), frame(0x89, b"")] {
+        assert_eq!(peer.frame(), ping);
+        peer.send(&answer);
+        if answer[0] == 0x89 {
+            assert_eq!(peer.frame().first, 0x8a);
+        }
+    }
+    assert_eq!(peer.frame(), ping);
+    peer.send(text(LIKE));
+    assert_eq!(peer.frame(), Frame::text("1"));
+    assert_eq!(peer.frame(), ping);
+}
+
+#[test]
+fn a_client_that_does_not_answer_a_ping_is_dropped() {
+    let site = Site::new(|limits| (limits.ping_after, limits.pong_within) = (SHORT / 5, SHORT));
+    let mut peer = site.watch();
+    assert_eq!(peer.frame(), Frame { first: 0x89, payload: Vec::new() });
+    let start = Instant::now();
+    peer.ends();
+    assert!(start.elapsed() > SHORT / 2, "{:?}", start.elapsed());
+    until(|| site.likes.watching() == 0);
+}
+
+/// Sends until the server no longer takes it, and reads nothing; says whether it broke the connection off.
+fn is_broken_off(peer: &mut Peer, bytes: &[u8]) -> bool {
+    let deadline = Instant::now() + SOON;
+    while Instant::now() < deadline {
+        if let Err(e) = peer.stream.write_all(bytes) {
+            return !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        }
+    }
+    false
+}
+
+#[test]
+fn a_client_that_reads_no_answers_is_dropped() {
+    let site = Site::new(|limits| limits.write_deadline = SHORT);
+    let pages = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
+    assert!(is_broken_off(&mut site.connect(), &pages));
+    let pings = frame(0x89, &[b'x'; 125]).repeat(100);
+    let mut peer = site.watch();
+    assert!(is_broken_off(&mut peer, &pings));
+    until(|| site.likes.watching() == 0);
+}
+
+/// A store that saves at once, in memory.
+struct Memory(u64);
+
+impl Store for Memory {
+    fn total(&mut self) -> u64 {
+        self.0
+    }
+
+    fn add(&mut self, likes: u64) -> live_likes::Result<u64> {
+        self.0 += likes;
+        Ok(self.0)
+    }
+}
+
+#[test]
+fn a_client_that_reads_no_counts_is_dropped_and_delays_nobody() {
+    let mut limits = Limits::default();
+    limits.write_deadline = SHORT;
+    let likes = Likes::with_store(Memory(0)).unwrap();
+    let site = Site::of(likes.clone(), limits);
+    // What the kernel holds for a client would take many likes to fill; so this one asks for less.
+    let silent = site.connect();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&silent.stream, 2048).unwrap();
+    (&silent.stream).write_all(HANDSHAKE).unwrap();
+    until(|| site.likes.watching() == 1);
+    let mut reader = site.watch();
+    let mut newest = 0;
+    until(|| {
+        let expected = likes.like().unwrap();
+        while newest < expected {
+            newest = String::from_utf8(reader.frame().payload).unwrap().parse().unwrap();
+        }
+        site.likes.watching() == 1
+    });
+}
+
+#[test]
+fn a_client_that_does_not_finish_a_close_is_dropped() {
+    let site = Site::new(|limits| limits.close_within = SHORT);
+    let mut peer = site.watch();
+    let start = Instant::now();
+    peer.send(text("hello"));
+    assert_eq!(peer.closed().close_code(), 1008);
+    assert_eq!(site.likes.watching(), 1);
+    until(|| site.likes.watching() == 0);
+    assert!(start.elapsed() > SHORT / 2, "{:?}", start.elapsed());
+
+    let site = Site::new(|limits| (limits.close_within, limits.connections) = (SHORT, 1));
+    let mut peer = site.connect();
+    assert_eq!(peer.ask("PUT /like HTTP/1.1\r\n\r\n").status, 400);
+    peer.ends();
+    until(|| site.connect().ask(COUNT).status == 200);
+}
+
+#[test]
+fn a_client_that_finishes_a_close_is_let_go_at_once() {
+    let site = Site::new(|limits| limits.close_within = NEVER);
+    let mut peer = site.watch();
+    peer.send(text("hello"));
+    assert_eq!(peer.closed().close_code(), 1008);
+    peer.send(wire::close(1008, b""));
+    peer.finish();
+    until(|| site.likes.watching() == 0);
+}
+
+#[test]
+fn a_connection_may_send_as_many_likes_as_the_limit_says_in_whatever_way() {
+    let site = Site::new(|limits| limits.likes_per_connection = Some(2));
+    let mut peer = site.connect();
+    assert_eq!(peer.ask(PUT).status, 200);
+    assert_eq!(peer.ask(PUT).status, 200);
+    let answer = peer.ask(PUT);
+    assert_eq!((answer.status, answer.body.as_str()), (429, "a connection may send 2 likes\n"));
+    assert_eq!(peer.ask(COUNT).body, r#"{"numLikes":2}"#);
+
+    let mut peer = site.connect();
+    assert_eq!(peer.ask(PUT).status, 200);
+    assert_eq!(peer.ask(HANDSHAKE).status, 101);
+    peer.send(text(LIKE).repeat(3));
+    let frame = peer.closed();
+    assert_eq!((frame.close_code(), frame.reason()), (1008, "a connection may send 2 likes"));
+    assert_eq!(site.likes.flush(SOON).unwrap(), 4);
+}
+
+#[test]
+fn an_address_may_send_as_many_likes_a_second_as_the_limit_says() {
+    let site = Site::new(|limits| limits.likes_per_second_and_address = Some(1));
+    assert_eq!(site.connect().ask(PUT).status, 200);
+    // A busy machine may take so long that a second passes; then the next is in its right, and one after it is not.
+    let mut taken = 1;
+    until(|| {
+        let answer = site.connect().ask(PUT);
+        taken += u64::from(answer.status == 200);
+        answer.status == 429 && answer.field("Retry-After") == Some("1")
+    });
+    until(|| {
+        let mut peer = site.watch();
+        peer.send(text(LIKE).repeat(20));
+        let frame = peer.closed();
+        taken = site.likes.flush(SOON).unwrap();
+        (frame.close_code(), frame.reason()) == (1008, "an address may send 1 likes a second")
+    });
+    // And after a second it may again.
+    until(|| site.connect().ask(PUT).status == 200);
+    assert_eq!(site.likes.count(), taken + 1);
+}
+
+#[test]
+fn a_stop_takes_no_longer_than_the_limit_says() {
+    let site = Site::new(|limits| {
+        (limits.stop_within, limits.close_within, limits.write_deadline) = (SHORT, NEVER, NEVER);
+        (limits.request_time, limits.keep_alive) = (NEVER, NEVER);
+    });
+    // One watches and does not finish the close, one has sent half a request, one reads no answers.
+    let mut watching = site.watch();
+    let mut half = site.connect();
+    half.send("PUT /like HTTP/1.1\r\n");
+    let mut deaf = site.connect();
+    deaf.stream.set_write_timeout(Some(SHORT)).unwrap();
+    let pages = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
+    while deaf.stream.write_all(&pages).is_ok() {}
+    let start = Instant::now();
+    site.handle.stop();
+    site.ended(SOON).unwrap();
+    assert!(start.elapsed() < SOON / 2, "{:?}", start.elapsed());
+    assert_eq!(watching.closed().close_code(), 1001);
+    half.ends();
+    let _ = deaf.stream.read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn a_stop_with_nobody_left_takes_no_time() {
+    let site = Site::new(|limits| limits.stop_within = NEVER);
+    drop(site.watch());
+    until(|| site.likes.watching() == 0);
+    site.connect().ask(PUT);
+    site.handle.stop();
+    site.ended(SOON).unwrap();
+}
+
+/// A store that saves once it is let.
+struct Stuck(mpsc::Receiver<()>);
+
+impl Store for Stuck {
+    fn total(&mut self) -> u64 {
+        0
+    }
+
+    fn add(&mut self, likes: u64) -> live_likes::Result<u64> {
+        let _ = self.0.recv();
+        Ok(likes)
+    }
+}
+
+#[test]
+fn a_stop_that_cannot_save_says_so_in_time() {
+    let mut limits = Limits::default();
+    limits.stop_within = SHORT;
+    let (let_it, stuck) = mpsc::channel();
+    let likes = Likes::with_store(Stuck(stuck)).unwrap();
+    let site = Site::of(likes.clone(), limits);
+    let mut peer = site.watch();
+    peer.send(text(LIKE));
+    // The ping is behind the like, so the pong tells that it has been taken.
+    peer.send(frame(0x89, b""));
+    assert_eq!(peer.frame().first, 0x8a);
+    site.handle.stop();
+    assert!(matches!(site.ended(SOON), Err(Error::NotSaved(_))));
+    let_it.send(()).unwrap();
+    assert_eq!(likes.flush(SOON).unwrap(), 1);
+}

@@ -1,0 +1,462 @@
+//! Saved before shown, whatever the store does: counter and server with a store whose every save ends as the test says.
+
+#[path = "support/folder.rs"]
+mod folder;
+#[path = "support/watcher.rs"]
+mod watcher;
+
+use folder::Folder;
+use live_likes::{Error, Likes, Limits, Result, Server, Store, Subscription};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::mpsc::{Receiver, Sender, channel},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+use watcher::{Peer, get, put};
+
+/// Nobody should ever wait this long.
+const LONG: Duration = Duration::from_secs(10);
+
+/// A store that has the test say how each save ends; and once the test is over, that it works.
+struct Scripted {
+    total: u64,
+    saves: Sender<u64>,
+    endings: Receiver<Ending>,
+}
+
+enum Ending {
+    Saved,
+    NotSaved,
+    Undecided,
+    Panic,
+}
+
+impl Store for Scripted {
+    fn total(&mut self) -> u64 {
+        self.total
+    }
+
+    fn add(&mut self, likes: u64) -> Result<u64> {
+        let _ = self.saves.send(likes);
+        match self.endings.recv().unwrap_or(Ending::Saved) {
+            Ending::Saved => {
+                self.total += likes;
+                Ok(self.total)
+            }
+            Ending::NotSaved => Err(Error::NotSaved("the disk is full".to_owned())),
+            Ending::Undecided => Err(Error::Undecided("the disk is lost".to_owned())),
+            Ending::Panic => panic!("the store panics, as the test asks"),
+        }
+    }
+}
+
+/// The test's side of it.
+struct Script {
+    saves: Receiver<u64>,
+    endings: Sender<Ending>,
+}
+
+impl Script {
+    /// Waits for the next save. Returns its likes; the save hangs until it is ended.
+    fn save(&self) -> u64 {
+        self.saves.recv_timeout(LONG).expect("a save should begin")
+    }
+
+    fn end(&self, ending: Ending) {
+        self.endings.send(ending).unwrap();
+    }
+
+    /// No save has begun that the test did not see.
+    fn is_idle(&self) -> bool {
+        self.saves.try_recv().is_err()
+    }
+}
+
+fn scripted(total: u64) -> (Likes, Script) {
+    let ((saves, begun), (endings, ended)) = (channel(), channel());
+    let store = Scripted { total, saves, endings: ended };
+    (Likes::with_store(store).unwrap(), Script { saves: begun, endings })
+}
+
+/// A server that runs until it is stopped.
+struct Running {
+    addr: SocketAddr,
+    handle: live_likes::Handle,
+    thread: JoinHandle<Result<()>>,
+}
+
+fn serve(likes: &Likes) -> Running {
+    let mut limits = Limits::default();
+    // The peers of these tests do not answer a close frame.
+    limits.close_within = Duration::from_millis(100);
+    let listening = Server::new(likes.clone()).limits(limits).bind("127.0.0.1:0").unwrap();
+    let (addr, handle) = (listening.local_addr(), listening.handle());
+    Running { addr, handle, thread: thread::spawn(|| listening.run()) }
+}
+
+impl Running {
+    fn stop(self) -> Result<()> {
+        self.handle.stop();
+        self.thread.join().unwrap()
+    }
+}
+
+/// A subscriber that has been shown the count as it is.
+fn subscriber(likes: &Likes) -> Subscription {
+    let mut shown = likes.subscribe();
+    assert_eq!(shown.next_within(LONG), Some(likes.count()));
+    shown
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::yield_now();
+    }
+}
+
+/// Likes in a thread of its own, and returns once the like has been taken.
+fn like_in_thread(likes: &Likes) -> JoinHandle<Result<u64>> {
+    let before = unsaved(likes);
+    let clone = likes.clone();
+    let thread = thread::spawn(move || clone.like());
+    until("the like should be taken", || unsaved(likes) > before);
+    thread
+}
+
+/// Likes taken and not saved yet.
+fn unsaved(likes: &Likes) -> u64 {
+    match likes.flush(Duration::ZERO) {
+        Ok(_) => 0,
+        Err(e) => e.to_string().split_whitespace().find_map(|word| word.parse().ok()).unwrap(),
+    }
+}
+
+#[test]
+fn nobody_is_shown_a_count_before_it_is_saved() {
+    let (likes, script) = scripted(16);
+    let server = serve(&likes);
+    let mut shown = subscriber(&likes);
+    let mut watching = Peer::connect(server.addr);
+    let mut liking = Peer::connect(server.addr);
+    assert_eq!((watching.count(), liking.count()), (16, 16));
+
+    // While the save hangs, everyone is shown the old count: those who watch, those who ask, those who come.
+    liking.like();
+    assert_eq!(script.save(), 1);
+    assert_eq!(likes.count(), 16);
+    assert_eq!(shown.next_within(Duration::ZERO), None);
+    assert!(watching.has_been_sent_nothing() && liking.has_been_sent_nothing());
+    assert_eq!(Peer::connect(server.addr).count(), 16);
+    assert!(get(server.addr, "/likes").ends_with(r#"{"numLikes":16}"#));
+    let addr = server.addr;
+    let putting = thread::spawn(move || put(addr));
+    until("the second like should be taken", || unsaved(&likes) == 2);
+
+    script.end(Ending::Saved);
+    assert_eq!((watching.count(), liking.count(), shown.next_within(LONG)), (17, 17, Some(17)));
+    assert_eq!(script.save(), 1);
+    assert!(get(server.addr, "/likes").ends_with(r#"{"numLikes":17}"#));
+    assert!(watching.has_been_sent_nothing() && !putting.is_finished());
+
+    script.end(Ending::Saved);
+    assert!(putting.join().unwrap().ends_with(r#"{"numLikes":18}"#));
+    assert_eq!((watching.count(), liking.count(), shown.next_within(LONG)), (18, 18, Some(18)));
+    server.stop().unwrap();
+}
+
+#[test]
+fn likes_gathered_while_a_save_runs_are_saved_together() {
+    let (likes, script) = scripted(0);
+    likes.like_without_waiting().unwrap();
+    assert_eq!(script.save(), 1);
+    for _ in 0..100 {
+        likes.like_without_waiting().unwrap();
+    }
+    let waiting = like_in_thread(&likes);
+    script.end(Ending::Saved);
+    assert_eq!(script.save(), 101);
+    script.end(Ending::Saved);
+    assert_eq!(waiting.join().unwrap().unwrap(), 102);
+    assert_eq!(likes.flush(LONG).unwrap(), 102);
+    assert!(script.is_idle());
+}
+
+#[test]
+fn when_a_save_fails_those_who_wait_are_told_and_not_counted_and_the_others_are_saved_once_later() {
+    let (likes, script) = scripted(16);
+    let mut shown = subscriber(&likes);
+    // One save fails: with 2 likes that nobody waits for and 1 that somebody does; meanwhile come 3 more and 1.
+    likes.like_without_waiting().unwrap();
+    assert_eq!(script.save(), 1);
+    (0..2).for_each(|_| likes.like_without_waiting().unwrap());
+    let first = like_in_thread(&likes);
+    script.end(Ending::Saved);
+    assert_eq!(script.save(), 3);
+    (0..3).for_each(|_| likes.like_without_waiting().unwrap());
+    let second = like_in_thread(&likes);
+    script.end(Ending::NotSaved);
+
+    for waiting in [first, second] {
+        let told = waiting.join().unwrap().unwrap_err();
+        assert!(matches!(&told, Error::NotSaved(reason) if reason == "the disk is full"), "{told}");
+    }
+    assert_eq!(script.save(), 5, "tried again with all that nobody waited for");
+    assert!(matches!(likes.health(), Err(Error::NotSaved(_))));
+    assert!(matches!(likes.like(), Err(Error::NotSaved(_))));
+    assert!(matches!(likes.like_without_waiting(), Err(Error::NotSaved(_))));
+    script.end(Ending::NotSaved);
+    assert_eq!(script.save(), 5, "and again");
+    assert_eq!((likes.count(), shown.next_within(LONG), shown.next_within(Duration::ZERO)), (17, Some(17), None));
+
+    script.end(Ending::Saved);
+    assert_eq!((18..=22).map(|_| shown.next_within(LONG).unwrap()).collect::<Vec<_>>(), [18, 19, 20, 21, 22]);
+    likes.health().unwrap();
+    let next = like_in_thread(&likes);
+    assert_eq!(script.save(), 1, "the likes that were refused are gone");
+    script.end(Ending::Saved);
+    assert_eq!(next.join().unwrap().unwrap(), 23);
+}
+
+#[test]
+fn with_nothing_left_to_save_it_is_still_found_out_when_saving_works_again() {
+    let (likes, script) = scripted(16);
+    let mut shown = subscriber(&likes);
+    let waiting = like_in_thread(&likes);
+    assert_eq!(script.save(), 1);
+    script.end(Ending::NotSaved);
+    waiting.join().unwrap().unwrap_err();
+    assert_eq!(script.save(), 0);
+    assert!(likes.health().is_err());
+    script.end(Ending::Saved);
+    until("it should be well again", || likes.health().is_ok());
+    assert_eq!((likes.count(), shown.next_within(Duration::ZERO)), (16, None));
+}
+
+#[test]
+fn while_likes_cannot_be_saved_the_server_says_so_and_takes_none() {
+    let (likes, script) = scripted(16);
+    let server = serve(&likes);
+    assert!(get(server.addr, "/healthz").starts_with("HTTP/1.1 200 "));
+    let mut watching = Peer::connect(server.addr);
+    let mut late = Peer::connect(server.addr);
+    assert_eq!((watching.count(), late.count()), (16, 16));
+
+    watching.like();
+    assert_eq!(script.save(), 1);
+    let addr = server.addr;
+    let putting = thread::spawn(move || put(addr));
+    until("both likes should be taken", || unsaved(&likes) == 2);
+    script.end(Ending::NotSaved);
+    let answer = putting.join().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: "), "{answer}");
+    assert_eq!(script.save(), 1);
+
+    let health = get(addr, "/healthz");
+    assert!(health.starts_with("HTTP/1.1 503 ") && health.contains("the disk is full"), "{health}");
+    let answer = put(addr);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: "), "{answer}");
+    assert!(!answer.contains("the disk"), "what ails the server is nobody's business: {answer}");
+    late.like();
+    assert_eq!(late.closed(), 1013);
+    assert!(watching.has_been_sent_nothing());
+    assert!(get(addr, "/likes").ends_with(r#"{"numLikes":16}"#));
+    assert!(get(addr, "/").starts_with("HTTP/1.1 200 "));
+
+    script.end(Ending::Saved);
+    assert_eq!(watching.count(), 17);
+    assert!(get(addr, "/healthz").starts_with("HTTP/1.1 200 "));
+    drop(script);
+    assert!(put(addr).ends_with(r#"{"numLikes":18}"#));
+    server.stop().unwrap();
+}
+
+/// Has a save end in a way that stops the counter, and checks that it has stopped.
+fn stops_for_good(ending: Ending, reason: &str) {
+    let (likes, script) = scripted(16);
+    let server = serve(&likes);
+    let mut shown = subscriber(&likes);
+    let mut watching = Peer::connect(server.addr);
+    assert_eq!(watching.count(), 16);
+    let saving = like_in_thread(&likes);
+    assert_eq!(script.save(), 1);
+    let gathered = like_in_thread(&likes);
+    likes.like_without_waiting().unwrap();
+    script.end(ending);
+
+    let undecided = |result: Result<u64>| matches!(result, Err(Error::Undecided(told)) if told == reason);
+    assert!(undecided(saving.join().unwrap()));
+    assert!(undecided(gathered.join().unwrap()));
+    assert!(undecided(server.thread.join().unwrap().map(|()| 0)), "run() should return the error");
+    assert!(undecided(likes.like()));
+    assert!(undecided(likes.like_without_waiting().map(|()| 0)));
+    assert!(undecided(likes.health().map(|()| 0)));
+    assert!(undecided(likes.flush(LONG)));
+    assert!(undecided(likes.close(LONG)));
+    assert_eq!((likes.count(), shown.next()), (16, None), "nothing is shown, and there is nothing more to come");
+    assert_eq!(watching.closed(), 1001);
+    assert!(script.is_idle(), "the store is not called again");
+
+    // A server that comes later sees it at once.
+    assert!(undecided(serve(&likes).thread.join().unwrap().map(|()| 0)));
+}
+
+#[test]
+fn a_save_whose_outcome_is_unknown_stops_everything() {
+    stops_for_good(Ending::Undecided, "the disk is lost");
+}
+
+#[test]
+fn a_store_that_panics_stops_everything() {
+    stops_for_good(Ending::Panic, "the store panicked");
+}
+
+#[test]
+fn a_retry_whose_outcome_is_unknown_stops_everything_too() {
+    let (likes, script) = scripted(16);
+    likes.like_without_waiting().unwrap();
+    for (ending, likes) in [(Ending::NotSaved, 1), (Ending::NotSaved, 1), (Ending::Undecided, 1)] {
+        assert_eq!(script.save(), likes);
+        script.end(ending);
+    }
+    until("it should stop", || matches!(likes.health(), Err(Error::Undecided(_))));
+    assert!(matches!(likes.close(LONG), Err(Error::Undecided(_))));
+    assert_eq!(likes.count(), 16);
+    assert!(script.is_idle());
+}
+
+#[test]
+fn closing_saves_what_was_taken_and_takes_no_more() {
+    let (likes, script) = scripted(16);
+    (0..5).for_each(|_| likes.like_without_waiting().unwrap());
+    drop(script);
+    let mut shown = likes.subscribe();
+    assert_eq!(likes.close(LONG).unwrap(), 21);
+    assert!(matches!(likes.like(), Err(Error::Closed)));
+    assert!(matches!(likes.like_without_waiting(), Err(Error::Closed)));
+    assert!(matches!(likes.health(), Err(Error::Closed)));
+    assert_eq!(likes.close(LONG).unwrap(), 21, "closing twice changes nothing");
+    assert_eq!(shown.by_ref().last(), Some(21), "all is shown before the end");
+}
+
+#[test]
+fn dropping_the_last_clone_saves_what_was_taken() {
+    let folder = Folder::new();
+    let path = folder.join("db.txt");
+    let likes = Likes::open(&path).unwrap();
+    (0..1000).for_each(|_| likes.like_without_waiting().unwrap());
+    drop(likes.clone());
+    assert!(likes.like().is_ok());
+    drop(likes);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "1001");
+}
+
+#[test]
+fn closing_gives_up_a_save_that_hangs_after_its_time() {
+    let (likes, script) = scripted(16);
+    likes.like_without_waiting().unwrap();
+    assert_eq!(script.save(), 1);
+    likes.like_without_waiting().unwrap();
+    let start = Instant::now();
+    let told = likes.close(Duration::from_millis(50)).unwrap_err();
+    assert!(matches!(&told, Error::NotSaved(reason) if reason.starts_with("2 likes were given up")), "{told}");
+    assert!((Duration::from_millis(50)..LONG).contains(&start.elapsed()));
+    script.end(Ending::Saved);
+}
+
+#[test]
+fn closing_gives_up_a_save_that_keeps_failing_after_its_time() {
+    let (likes, script) = scripted(16);
+    likes.like_without_waiting().unwrap();
+    assert_eq!(script.save(), 1);
+    script.end(Ending::NotSaved);
+    assert_eq!(script.save(), 1);
+    script.end(Ending::NotSaved);
+    until("it should have failed", || likes.health().is_err());
+    let told = likes.close(Duration::from_millis(50)).unwrap_err();
+    assert!(told.to_string().contains("1 likes were given up: the disk is full"), "{told}");
+}
+
+#[test]
+fn closing_does_not_wait_for_a_store_that_fails_when_there_is_nothing_to_save() {
+    let (likes, script) = scripted(16);
+    (0..100).for_each(|_| script.end(Ending::NotSaved));
+    likes.like().unwrap_err();
+    let start = Instant::now();
+    assert_eq!(likes.close(3 * LONG).unwrap(), 16);
+    assert!(start.elapsed() < LONG);
+}
+
+#[test]
+fn each_like_has_a_number_of_its_own() {
+    const THREADS: u64 = 8;
+    const LIKES: u64 = 1000;
+    let (likes, script) = scripted(16);
+    drop(script);
+    let numbers: BTreeSet<u64> = thread::scope(|scope| {
+        let liker = || {
+            let mut numbers = Vec::new();
+            for _ in 0..LIKES / 2 {
+                // Likes that nobody waits for have numbers too, in the same batches.
+                likes.like_without_waiting().unwrap();
+                numbers.push(likes.like().unwrap());
+            }
+            assert!(numbers.is_sorted(), "later likes have higher numbers");
+            numbers
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(liker)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(numbers.len() as u64, THREADS * LIKES / 2);
+    assert!(*numbers.last().unwrap() <= 16 + THREADS * LIKES);
+    assert_eq!(likes.close(LONG).unwrap(), 16 + THREADS * LIKES);
+}
+
+#[test]
+fn likes_of_many_clients_are_all_saved_and_shown() {
+    const CLIENTS: u64 = 8;
+    const LIKES: u64 = 10_000;
+    let folder = Folder::new();
+    let path = folder.join("db.txt");
+    let likes = Likes::open(&path).unwrap();
+    let server = serve(&likes);
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut peer = Peer::connect(server.addr);
+                (0..LIKES).for_each(|_| peer.like());
+                let mut last = None;
+                while last < Some(CLIENTS * LIKES) {
+                    let count = peer.count();
+                    assert!(last < Some(count), "{count} after {last:?}");
+                    last = Some(count);
+                }
+                assert_eq!(last, Some(CLIENTS * LIKES));
+            });
+        }
+    });
+    server.stop().unwrap();
+    drop(likes);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "80000");
+}
+
+#[test]
+fn past_the_largest_count_each_door_says_so() {
+    let (likes, script) = scripted(u64::MAX - 1);
+    drop(script);
+    let server = serve(&likes);
+    let mut peer = Peer::connect(server.addr);
+    assert_eq!(peer.count(), u64::MAX - 1);
+    peer.like();
+    assert_eq!(peer.count(), u64::MAX);
+    assert!(put(server.addr).starts_with("HTTP/1.1 409 "));
+    assert!(get(server.addr, "/likes").ends_with(r#"{"numLikes":18446744073709551615}"#));
+    peer.like();
+    assert_eq!(peer.closed(), 1008);
+    assert!(matches!(likes.like(), Err(Error::Full)));
+    assert!(get(server.addr, "/healthz").starts_with("HTTP/1.1 200 "));
+    server.stop().unwrap();
+}

@@ -1,0 +1,87 @@
+//! A folder of a test's own, gone when the test is over.
+
+use std::{
+    cell::Cell,
+    fs,
+    ops::Deref,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+pub struct Folder {
+    path: PathBuf,
+    mounts: Cell<u32>,
+}
+
+impl Folder {
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = format!("live-likes-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self { path, mounts: Cell::new(0) }
+    }
+
+    /// A small file system in memory, or `None` where this user may not mount one.
+    #[allow(dead_code, reason = "not every test file mounts")]
+    pub fn mounted() -> Option<Self> {
+        let folder = Self::new();
+        if !folder.mount(&["-t", "tmpfs", "-o", "size=64k", "live-likes"]) {
+            eprintln!("nothing is tested here: this user may not mount a file system");
+            return None;
+        }
+        folder.mounts.set(1);
+        Some(folder)
+    }
+
+    /// Puts a read-only view over a mounted folder. (It cannot be made read-only itself while a file in it is open.)
+    #[allow(dead_code, reason = "not every test file mounts")]
+    pub fn make_read_only(&self) {
+        assert!(self.mount(&["--bind", &self.path.to_string_lossy()]));
+        self.mounts.set(2);
+        assert!(self.mount(&["-o", "remount,bind,ro"]));
+    }
+
+    /// Takes it away.
+    #[allow(dead_code, reason = "not every test file mounts")]
+    pub fn make_writable(&self) {
+        self.unmount();
+    }
+
+    fn mount(&self, arguments: &[&str]) -> bool {
+        Command::new("mount").args(arguments).arg(&self.path).output().is_ok_and(|output| output.status.success())
+    }
+
+    fn unmount(&self) {
+        assert!(Command::new("umount").arg(&self.path).status().is_ok_and(|status| status.success()));
+        self.mounts.set(self.mounts.get() - 1);
+    }
+
+    /// The names in it.
+    #[allow(dead_code, reason = "not every test file lists")]
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.path).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Deref for Folder {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        while self.mounts.get() > 0 {
+            self.unmount();
+        }
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}

@@ -1,0 +1,119 @@
+//! A server to test: on a free port, with a counter in a folder of its own that goes with it.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use live_likes::{Handle, Likes, Limits, Result, Server};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    process,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// Longer than anything takes that is to happen at all, also on a machine that is busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder that is removed when this is dropped.
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    pub fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("live-likes-test-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self { path }
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// A counter of so many likes, in this folder's `db.txt`.
+    pub fn counter(&self, count: u64) -> Likes {
+        fs::write(self.file("db.txt"), count.to_string()).unwrap();
+        Likes::open(self.file("db.txt")).unwrap()
+    }
+
+    /// What a process that comes after a power cut would find.
+    pub fn saved(&self) -> u64 {
+        fs::read_to_string(self.file("db.txt")).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A server that runs until this is dropped.
+pub struct Running {
+    pub likes: Likes,
+    pub addr: SocketAddr,
+    handle: Handle,
+    thread: Option<JoinHandle<Result<()>>>,
+    pub folder: Folder,
+}
+
+impl Running {
+    /// A counter of so many likes, with default limits.
+    pub fn with_count(count: u64) -> Self {
+        Self::with_limits(count, &Limits::default())
+    }
+
+    pub fn with_limits(count: u64, limits: &Limits) -> Self {
+        Self::with(count, |server| server.limits(limits.clone()))
+    }
+
+    /// A counter of so many likes, on a server that `set` has the last word on.
+    pub fn with(count: u64, set: impl FnOnce(Server) -> Server) -> Self {
+        let folder = Folder::new();
+        let likes = folder.counter(count);
+        Self::serve(folder, likes, set)
+    }
+
+    pub fn serve(folder: Folder, likes: Likes, set: impl FnOnce(Server) -> Server) -> Self {
+        let listening = set(Server::new(likes.clone())).bind("127.0.0.1:0").unwrap();
+        let (addr, handle) = (listening.local_addr(), listening.handle());
+        let thread = Some(thread::spawn(|| listening.run()));
+        Self { likes, addr, handle, thread, folder }
+    }
+
+    /// Has the server stop, and does not wait for it.
+    pub fn begin_stop(&self) {
+        self.handle.stop();
+    }
+
+    /// Waits until the server has stopped.
+    pub fn wait(&mut self) -> Result<()> {
+        self.thread.take().expect("waited for once").join().expect("the server does not panic")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.stop();
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            if !thread::panicking() {
+                ended.expect("the server does not panic").expect("the server stops well");
+            }
+        }
+    }
+}
+
+/// Looks until `what` holds, for what tells nobody that it has come about.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "still not so: {what}");
+        thread::park_timeout(Duration::from_millis(2));
+    }
+}
