@@ -1,0 +1,266 @@
+//! The broadcast path, each part beside its limit or its naive alternative, so that a ratio can be read off one run.
+//!
+//! ```sh
+//! cargo bench                 # everything
+//! cargo bench -- round        # the parts whose name holds `round`
+//! taskset -c 0 cargo bench -- round
+//! ```
+//!
+//! The sockets are real and over loopback. Between two measurements their other ends are read empty, outside the time
+//! that is taken, so that no reader takes part. The two sides of a pair are measured in turn, and the ratio is the
+//! median of the pairs' ratios: the speed of a shared machine drifts, and a ratio of neighbours does not.
+
+use live_likes::bench::{FanOut, encode};
+use rustix::{
+    net::{
+        RecvFlags, SendFlags, recv, send,
+        sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size},
+    },
+    time::{ClockId, clock_gettime},
+};
+use std::{
+    net::{TcpListener, TcpStream},
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+const PAIRS: usize = 31;
+
+fn main() {
+    // `cargo bench` passes `--bench`; a word of its own is a filter.
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let run = |name: &str, part: fn()| {
+        if name.contains(&filter) {
+            println!("\n{name}");
+            part();
+        }
+    };
+    println!("medians of {PAIRS} pairs, in microseconds a delivery unless it says otherwise");
+    run("round: CPU of the sending thread for one count to everyone, beside a bare loop of `send`", round);
+    run("storm: CPU a like and client for a round of 16 likes, beside a fan-out for each like", storm);
+    run("lanes: wall time of one count to everyone over two threads, beside one", lanes);
+    run(
+        "threads: CPU of the process for one count to everyone, beside a queue and a writer thread a client",
+        writer_threads,
+    );
+    run("behind: CPU of offering a count to a client that is behind, beside a `send` that is refused", behind);
+    run("encoding: microseconds for 64 counts once, beside once for each of 1,000 clients", encoding);
+}
+
+fn round() {
+    for clients in [10, 100, 1_000, 4_000] {
+        let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
+        let mut fan_out = FanOut::new(&ours.servers);
+        compare(
+            &format!("{clients:>6} clients"),
+            ("round", &mut || thread_cpu(&ours, || fan_out.round(1, 1))),
+            ("bare send", &mut || thread_cpu(&theirs, || theirs.send_loop(b"\x81\x0217"))),
+            clients,
+        );
+    }
+}
+
+fn storm() {
+    for clients in [100, 1_000] {
+        let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
+        let (mut rounds, mut fan_outs) = (FanOut::new(&ours.servers), FanOut::new(&theirs.servers));
+        compare(
+            &format!("{clients:>6} clients"),
+            ("one round", &mut || thread_cpu(&ours, || rounds.round(16, 1))),
+            ("16 fan-outs", &mut || thread_cpu(&theirs, || (0..16).map(|_| fan_outs.round(1, 1)).sum())),
+            16 * clients,
+        );
+    }
+}
+
+fn lanes() {
+    for clients in [500, 1_000, 4_000] {
+        let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
+        let (mut two, mut one) = (FanOut::new(&ours.servers), FanOut::new(&theirs.servers));
+        compare(
+            &format!("{clients:>6} clients"),
+            ("two lanes", &mut || wall(&ours, || two.round(1, 2))),
+            ("one lane", &mut || wall(&theirs, || one.round(1, 1))),
+            clients,
+        );
+    }
+}
+
+/// The design that was not taken: each client has a queue, and a thread that writes what comes through it.
+fn writer_threads() {
+    for clients in [100, 1_000] {
+        let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
+        let mut fan_out = FanOut::new(&ours.servers);
+        let (done, all_done) = mpsc::channel();
+        let queues: Vec<_> = theirs
+            .servers
+            .iter()
+            .map(|socket| {
+                let (queue, counts) = mpsc::channel::<Arc<[u8]>>();
+                let (socket, done) = (socket.clone(), done.clone());
+                std::thread::spawn(move || {
+                    for frame in counts {
+                        send(&socket, &frame, SendFlags::NOSIGNAL).expect("a socket with room");
+                        done.send(()).expect("the benchmark waits");
+                    }
+                });
+                queue
+            })
+            .collect();
+        compare(
+            &format!("{clients:>6} clients"),
+            ("round", &mut || process_cpu(&ours, || fan_out.round(1, 1))),
+            ("threads", &mut || {
+                process_cpu(&theirs, || {
+                    let frame: Arc<[u8]> = Arc::from(&b"\x81\x0217"[..]);
+                    queues.iter().for_each(|queue| queue.send(frame.clone()).expect("a writer"));
+                    all_done.iter().take(clients).count() as u64
+                })
+            }),
+            clients,
+        );
+    }
+}
+
+fn behind() {
+    let clients = 100;
+    let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
+    for socket in ours.clients.iter().chain(&theirs.clients) {
+        // Of its own accord the kernel would hold megabytes for each.
+        set_socket_recv_buffer_size(socket, 4096).expect("a TCP socket");
+    }
+    let mut fan_out = FanOut::new(&ours.servers);
+    // What is on its way can leave room for a little more.
+    while theirs.stuff() > 0 {}
+    while fan_out.offer_each() < clients || ours.stuff() > 0 {}
+    compare(
+        &format!("{clients:>6} clients"),
+        ("offer", &mut || thread_cpu_unread(|| fan_out.offer_each() as u64)),
+        ("refused send", &mut || thread_cpu_unread(|| theirs.send_loop(b"\x81\x0217"))),
+        clients,
+    );
+}
+
+fn encoding() {
+    compare(
+        "    64 counts",
+        ("once", &mut || thread_cpu_unread(|| encode(64))),
+        ("for each", &mut || thread_cpu_unread(|| (0..1_000).map(|_| encode(64)).sum())),
+        1,
+    );
+}
+
+/// Runs two sides in turn and prints their medians and the median of the ratios.
+fn compare(
+    name: &str,
+    (ours, mut run_ours): (&str, &mut dyn FnMut() -> Duration),
+    (theirs, mut run_theirs): (&str, &mut dyn FnMut() -> Duration),
+    deliveries: usize,
+) {
+    let (run_ours, run_theirs) = (&mut run_ours, &mut run_theirs);
+    let mut pairs = Vec::with_capacity(PAIRS);
+    for pair in 0..PAIRS + 1 {
+        // The first pair warms up; who goes first alternates.
+        let both = if pair % 2 == 0 {
+            let first = run_ours();
+            (first, run_theirs())
+        } else {
+            let first = run_theirs();
+            (run_ours(), first)
+        };
+        if pair > 0 {
+            pairs.push((both.0.as_secs_f64(), both.1.as_secs_f64()));
+        }
+    }
+    let each = 1e6 / deliveries as f64;
+    println!(
+        "{name}: {ours} {:8.3}   {theirs} {:8.3}   ratio {:.3}",
+        median(pairs.iter().map(|pair| pair.0)) * each,
+        median(pairs.iter().map(|pair| pair.1)) * each,
+        median(pairs.iter().map(|pair| pair.0 / pair.1)),
+    );
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn thread_cpu(sockets: &Sockets, work: impl FnOnce() -> u64) -> Duration {
+    let took = thread_cpu_unread(work);
+    sockets.read_empty();
+    took
+}
+
+fn thread_cpu_unread(work: impl FnOnce() -> u64) -> Duration {
+    took(ClockId::ThreadCPUTime, work)
+}
+
+fn process_cpu(sockets: &Sockets, work: impl FnOnce() -> u64) -> Duration {
+    let took = took(ClockId::ProcessCPUTime, work);
+    sockets.read_empty();
+    took
+}
+
+fn wall(sockets: &Sockets, work: impl FnOnce() -> u64) -> Duration {
+    let took = took(ClockId::Monotonic, work);
+    sockets.read_empty();
+    took
+}
+
+fn took(clock: ClockId, work: impl FnOnce() -> u64) -> Duration {
+    let now = || {
+        let time = clock_gettime(clock);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    let start = now();
+    assert!(std::hint::black_box(work()) > 0, "the work was done");
+    now() - start
+}
+
+/// Connected pairs of sockets, set as the server sets its own.
+struct Sockets {
+    servers: Vec<Arc<TcpStream>>,
+    clients: Vec<TcpStream>,
+}
+
+impl Sockets {
+    fn open(count: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        let address = listener.local_addr().expect("its address");
+        let (mut servers, mut clients) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            clients.push(TcpStream::connect(address).expect("a descriptor: raise `ulimit -n`"));
+            let (server, _) = listener.accept().expect("a descriptor: raise `ulimit -n`");
+            server.set_nodelay(true).expect("a TCP socket");
+            set_socket_send_buffer_size(&server, 16 * 1024).expect("a TCP socket");
+            servers.push(Arc::new(server));
+        }
+        let sockets = Self { servers, clients };
+        sockets.send_loop(b"\x81\x0216");
+        sockets.read_empty();
+        sockets
+    }
+
+    /// The limit: one `send` for each client and nothing else. Returns the number of clients.
+    fn send_loop(&self, bytes: &[u8]) -> u64 {
+        for socket in &self.servers {
+            let _ = std::hint::black_box(send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL));
+        }
+        self.servers.len() as u64
+    }
+
+    /// Sends until the kernel takes no more. Returns how many sends it took.
+    fn stuff(&self) -> usize {
+        let takes = |socket| send(socket, &[0; 4096], SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok();
+        self.servers.iter().map(|socket| (0..).take_while(|_| takes(socket)).count()).sum()
+    }
+
+    fn read_empty(&self) {
+        let mut bytes = [0; 4096];
+        for socket in &self.clients {
+            while matches!(recv(socket, &mut bytes, RecvFlags::DONTWAIT), Ok((1.., _))) {}
+        }
+    }
+}
