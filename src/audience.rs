@@ -1,7 +1,7 @@
 //! Everyone who is shown the count: the registry of clients' outboxes, and the fan-out over it.
 //!
-//! A fan-out works on a copy of the registry's entries, taken under a lock that is held for the copying alone, so
-//! that joining, leaving and connecting never wait for a send. Who joins while a fan-out runs is shown the current
+//! A fan-out works on a copy of the registry's entries, so that joining, leaving and connecting never wait for a send.
+//! The copy is made under the lock, and serves until somebody joins or leaves. Who joins while a fan-out runs is shown the current
 //! count by its own thread; the outbox drops what would be a step back. Who leaves meanwhile may be sent to once
 //! more, into a closed outbox.
 
@@ -36,11 +36,36 @@ pub(crate) struct Audience {
 struct Seats {
     seats: Vec<Option<Arc<Outbox>>>,
     free: Vec<usize>,
+    /// Those who have a seat, if that was asked for since the last change.
+    clients: Option<Clients>,
 }
+
+type Clients = Arc<[Arc<Outbox>]>;
 
 impl Seats {
     fn taken(&self) -> usize {
         self.seats.len() - self.free.len()
+    }
+
+    /// The place taken; and the copy that is no longer good, to be dropped once the lock is free, for it is long.
+    fn take(&mut self, outbox: Arc<Outbox>) -> (usize, Option<Clients>) {
+        let index = self.free.pop().unwrap_or(self.seats.len());
+        if index == self.seats.len() {
+            self.seats.push(Some(outbox));
+        } else {
+            self.seats[index] = Some(outbox);
+        }
+        (index, self.clients.take())
+    }
+
+    /// Who sat there; and the copy that is no longer good.
+    fn leave(&mut self, index: usize) -> (Option<Arc<Outbox>>, Option<Clients>) {
+        self.free.push(index);
+        (self.seats[index].take(), self.clients.take())
+    }
+
+    fn clients(&mut self) -> Clients {
+        self.clients.get_or_insert_with(|| self.seats.iter().flatten().cloned().collect()).clone()
     }
 }
 
@@ -52,10 +77,7 @@ pub(crate) struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut seats = lock(&self.audience.seats);
-        let outbox = seats.seats[self.index].take();
-        seats.free.push(self.index);
-        drop(seats);
+        let (outbox, _stale) = lock(&self.audience.seats).leave(self.index);
         if let Some(outbox) = outbox {
             // Others may hold it a moment longer; it must not hold the client's connection open.
             outbox.abandon();
@@ -79,13 +101,7 @@ impl Audience {
     /// Takes a seat for a client. It is shown every round from the next one on; the caller shows it the count as it
     /// is now, *after* this call, or a round between the two would be missed.
     pub(crate) fn join(self: &Arc<Self>, outbox: Arc<Outbox>) -> Seat {
-        let mut seats = lock(&self.seats);
-        let index = seats.free.pop().unwrap_or(seats.seats.len());
-        if index == seats.seats.len() {
-            seats.seats.push(Some(outbox));
-        } else {
-            seats.seats[index] = Some(outbox);
-        }
+        let (index, _stale) = lock(&self.seats).take(outbox);
         Seat { audience: self.clone(), index }
     }
 
@@ -190,9 +206,9 @@ impl Audience {
 
     /// Sends every client a close frame, after which it is shown nothing more.
     pub(crate) fn close_all(&self, code: u16, reason: &str) {
-        for client in self.clients() {
+        for client in self.clients().iter() {
             if client.close(Some(code), reason).fell_behind {
-                self.look_after(client);
+                self.look_after(client.clone());
             }
         }
     }
@@ -202,10 +218,7 @@ impl Audience {
         self.clients().iter().for_each(|client| client.abandon());
     }
 
-    fn clients(&self) -> Vec<Arc<Outbox>> {
-        let seats = lock(&self.seats);
-        let mut clients = Vec::with_capacity(seats.taken());
-        clients.extend(seats.seats.iter().flatten().cloned());
-        clients
+    fn clients(&self) -> Clients {
+        lock(&self.seats).clients()
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     outbox::{MOST_IN_ROUND, Outbox, Round},
     store::{FileStore, Store},
     subscription::Subscription,
-    sync::{Arc, Condvar, Mutex, lock, thread, wait, wait_for},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, lock, thread, wait, wait_for},
 };
 use std::{
     fmt,
@@ -111,11 +111,11 @@ struct Gathering {
     batch: Arc<Batch>,
 }
 
-/// Where those wait whose likes are saved together.
+/// Where those wait whose likes are saved together. They wait for nothing but the outcome: a lock that all of them had
+/// to take in turn to read it would be most of what a like over HTTP costs.
 #[derive(Default)]
 struct Batch {
-    outcome: Mutex<Option<Outcome>>,
-    settled: Condvar,
+    outcome: OnceLock<Outcome>,
 }
 
 /// The count before the batch; or why its likes were not saved, and will not be.
@@ -137,19 +137,13 @@ impl From<Refusal> for Error {
 }
 
 impl Batch {
+    /// Tells those who wait. Once for each batch: the saver takes it out of the state to do so.
     fn settle(&self, outcome: Outcome) {
-        *lock(&self.outcome) = Some(outcome);
-        self.settled.notify_all();
+        let _ = self.outcome.set(outcome);
     }
 
     fn wait(&self) -> Outcome {
-        let mut outcome = lock(&self.outcome);
-        loop {
-            match &*outcome {
-                Some(settled) => return settled.clone(),
-                None => outcome = wait(&self.settled, outcome),
-            }
-        }
+        self.outcome.wait().clone()
     }
 }
 
@@ -202,12 +196,10 @@ impl Likes {
     /// [`Error::Undecided`] where the counter has stopped for good, [`Error::Full`], [`Error::Closed`]. With
     /// [`Error::Undecided`] alone it may turn out to be saved, when the counter is opened anew.
     pub fn like(&self) -> Result<u64> {
-        let (batch, place) = {
-            let mut state = lock(&self.core().state);
-            let place = self.core().accept(&mut state)?;
-            state.next.awaited += 1;
-            (state.next.batch.clone(), place)
-        };
+        let (batch, place) = self.core().accept(|next| {
+            next.awaited += 1;
+            (next.batch.clone(), next.likes)
+        })?;
         Ok(batch.wait()? + place)
     }
 
@@ -217,7 +209,7 @@ impl Likes {
     ///
     /// As [`like`](Self::like), for what is known when the like arrives.
     pub fn like_without_waiting(&self) -> Result<()> {
-        self.core().accept(&mut lock(&self.core().state)).map(drop)
+        self.core().accept(|_| ())
     }
 
     /// The number of likes saved.
@@ -389,18 +381,23 @@ impl State {
 }
 
 impl Core {
-    /// Takes a like for the next save. Returns its place in it, from 1.
-    fn accept(&self, state: &mut State) -> Result<u64> {
+    /// Takes a like for the next save. `noted` is told of that save, the like in it.
+    fn accept<T>(&self, noted: impl FnOnce(&mut Gathering) -> T) -> Result<T> {
+        let mut state = lock(&self.state);
         state.health()?;
         // In this order no sum overflows: each part of it was let in by this very line.
         if state.saved + state.saving + state.next.likes == u64::MAX {
             return Err(Error::Full);
         }
         state.next.likes += 1;
-        if state.next.likes == 1 {
+        let first = state.next.likes == 1;
+        let noted = noted(&mut state.next);
+        // Here and in `raise` whoever is woken needs the lock: woken before it is free, it would only wait again.
+        drop(state);
+        if first {
             self.gathered.notify_one();
         }
-        Ok(state.next.likes)
+        Ok(noted)
     }
 
     /// The saver's work.
@@ -420,9 +417,10 @@ impl Core {
             state = lock(&self.state);
             match result {
                 Ok(total) => {
-                    self.raise(&mut state, total);
+                    self.raise(state, total);
                     // A store that others add to as well has this batch at its end.
                     gathering.batch.settle(Ok(total - gathering.likes));
+                    state = lock(&self.state);
                     continue;
                 }
                 Err(Error::Undecided(reason)) => {
@@ -461,11 +459,7 @@ impl Core {
     }
 
     /// Tries a failed save again, until it works, or its outcome is unknown, or it is given up.
-    fn try_again<'a>(
-        &'a self,
-        store: &mut impl Store,
-        mut state: crate::sync::MutexGuard<'a, State>,
-    ) -> crate::sync::MutexGuard<'a, State> {
+    fn try_again<'a>(&'a self, store: &mut impl Store, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         let mut pause = FIRST_PAUSE;
         loop {
             let again = Instant::now() + pause;
@@ -483,8 +477,8 @@ impl Core {
                 Ok(total) => {
                     log::info!("likes can be saved again; saved {likes} that waited");
                     state.fault = None;
-                    self.raise(&mut state, total);
-                    return state;
+                    self.raise(state, total);
+                    return lock(&self.state);
                 }
                 Err(Error::Undecided(reason)) => {
                     self.die(&mut state, reason);
@@ -507,9 +501,10 @@ impl Core {
         result
     }
 
-    fn raise(&self, state: &mut State, total: u64) {
+    fn raise(&self, mut state: MutexGuard<'_, State>, total: u64) {
         state.saving = 0;
         state.saved = total;
+        drop(state);
         self.saved.notify_one();
         self.progress.notify_all();
     }

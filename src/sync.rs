@@ -14,6 +14,8 @@ pub(crate) use scheduled::{
     thread,
 };
 pub(crate) use std::sync::Arc;
+#[cfg(not(shuttle))]
+pub(crate) use std::sync::OnceLock;
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -49,4 +51,39 @@ pub(crate) fn wait_for<'a, T>(
     drop(guard);
     thread::yield_now();
     lock(mutex)
+}
+
+/// What the standard library's has and shuttle lacks: a value that is set once, and waited for.
+#[cfg(shuttle)]
+pub(crate) struct OnceLock<T> {
+    value: std::sync::OnceLock<T>,
+    lock: Mutex<()>,
+    set: Condvar,
+}
+
+#[cfg(shuttle)]
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        Self { value: std::sync::OnceLock::new(), lock: Mutex::new(()), set: Condvar::new() }
+    }
+}
+
+#[cfg(shuttle)]
+impl<T> OnceLock<T> {
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        let _guard = lock(&self.lock);
+        let result = self.value.set(value);
+        self.set.notify_all();
+        result
+    }
+
+    pub(crate) fn wait(&self) -> &T {
+        let mut guard = lock(&self.lock);
+        loop {
+            match self.value.get() {
+                Some(value) => return value,
+                None => guard = wait(&self.set, guard),
+            }
+        }
+    }
 }
