@@ -37,6 +37,7 @@ class Metric(NamedTuple):
 
 ROUND = "A like until all of {clients:,} clients show it"
 CPU = "The server's CPU time a delivery, {clients:,} clients"
+STEADY = "Counts shown to {clients:,} clients, each like following the one before"
 STORM = "{likes:,} likes at once from {likers} clients until all of {clients:,} show the last"
 PUT = "`PUT /like` over {connections} connections"
 CONNECT = "{clients:,} clients connect until each has its first count"
@@ -49,6 +50,8 @@ METRICS = [
     Metric("round-10000", f"{ROUND}, p50", "ms", lambda result: result["last_us"]["p50"] / 1000),
     Metric("round-10000", f"{ROUND}, p99", "ms", lambda result: result["last_us"]["p99"] / 1000, charted=False),
     Metric("round-10000", CPU, "µs", lambda result: result["server_cpu_us_per_delivery"]),
+    Metric("steady-1000", STEADY, "a second", lambda result: result["deliveries_per_second"], less_is_better=False),
+    Metric("steady-10000", STEADY, "a second", lambda result: result["deliveries_per_second"], less_is_better=False),
     Metric("storm", STORM, "s", lambda result: result["seconds"]),
     Metric("storm-long", STORM, "s", lambda result: result["seconds"]),
     Metric("put", PUT, "requests/s", lambda result: result["requests_per_second"], less_is_better=False),

@@ -204,6 +204,7 @@ fn load(addr: SocketAddr, flags: &str) -> (Option<Kind>, Report) {
 }
 
 const CLOSED: &str = "--mode closed --clients 5 --likers 2 --likes 20 --warmup 2 --timeout 10";
+const STEADY: &str = "--mode steady --clients 5 --likes 20 --warmup 2 --timeout 10";
 const STORM: &str = "--mode storm --clients 5 --likers 2 --likes 200 --timeout 10";
 const PUT: &str = "--mode put --clients 2 --connections 1 --warmup 0 --likes 20 --timeout 10";
 
@@ -215,21 +216,26 @@ fn verdict(manner: Manner, flags: &str) -> Option<Kind> {
 #[test]
 fn an_honest_server_passes_in_every_mode_and_all_is_counted() {
     let (_, addr) = Fake::start(Manner::Honest);
-    let (failure, report) = load(addr, &format!("{CLOSED} --stuck 1"));
+    let (failure, report) = load(addr, &format!("{CLOSED} --stuck 1 --burst 2 --hold 0.1"));
     assert_eq!(failure, None);
+    assert!(report["socket_bytes_per_stuck_client"].is_u64(), "{report:?}");
     assert_eq!(report["start"], START);
     assert_eq!(report["end"], START + 22);
     assert_eq!(report["likes_shown_to_all"], 20);
     assert_eq!(report["deliveries"], 100);
     assert_eq!(report["stuck_dropped"], 0);
+    let (failure, report) = load(addr, STEADY);
+    assert_eq!(failure, None);
+    assert_eq!(report["end"], START + 44);
+    assert_eq!(report["deliveries"], 100);
     let (failure, report) = load(addr, STORM);
     assert_eq!(failure, None);
-    assert_eq!(report["end"], START + 222);
+    assert_eq!(report["end"], START + 244);
     assert_eq!(report["frames_per_client"]["min"], 200);
     assert_eq!(report["complete"], true);
     let (failure, report) = load(addr, "--mode put --clients 3 --connections 4 --warmup 10 --likes 99 --timeout 10");
     assert_eq!(failure, None);
-    assert_eq!(report["end"], START + 331);
+    assert_eq!(report["end"], START + 353);
     assert_eq!(report["deliveries"], 297);
     assert_eq!(load(addr, "--mode connect --clients 20 --stuck 2 --hold 0.1 --connecting 3 --timeout 10").0, None);
     assert_eq!(load(addr, &format!("{STORM} --sources 3")).0, None);
@@ -274,6 +280,7 @@ fn a_count_that_goes_back_is_caught() {
 #[test]
 fn a_lost_like_is_caught() {
     assert_eq!(verdict(Manner::Loses, &format!("{CLOSED} {BRIEFLY}")), Some(Kind::Lost));
+    assert_eq!(verdict(Manner::Loses, &format!("{STEADY} {BRIEFLY}")), Some(Kind::Lost));
     assert_eq!(verdict(Manner::Loses, &format!("{STORM} {BRIEFLY}")), Some(Kind::Lost));
     assert_eq!(
         verdict(Manner::Loses, "--mode put --connections 20 --warmup 0 --likes 20 --timeout 1"),
@@ -291,6 +298,7 @@ fn a_count_that_one_client_is_not_shown_is_caught() {
 #[test]
 fn a_like_counted_twice_is_caught() {
     assert_eq!(verdict(Manner::Doubles, CLOSED), Some(Kind::Phantom));
+    assert_eq!(verdict(Manner::Doubles, STEADY), Some(Kind::Phantom));
     assert_eq!(verdict(Manner::Doubles, STORM), Some(Kind::Phantom));
     assert_eq!(verdict(Manner::Doubles, PUT), Some(Kind::Phantom));
     assert_eq!(verdict(Manner::Lies, CLOSED), Some(Kind::Phantom));

@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! - `options`: flags
-//! - `modes`: the four measurements
+//! - `modes`: the five measurements
 //! - `swarm`: all connections on one thread
 //! - `client`: one connection
 //! - `http`, `frame`: the bytes that pass

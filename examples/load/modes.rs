@@ -1,4 +1,4 @@
-//! The four measurements.
+//! The five measurements.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::check::{Failure, Kind, Result};
 use crate::client::Phase;
 use crate::http;
 use crate::options::{Mode, Options};
-use crate::process::{Cpu, Holdings, Process};
+use crate::process::{Cpu, Holdings, Process, socket_memory};
 use crate::stats::{round, summary};
 use crate::swarm::Swarm;
 
@@ -47,14 +47,20 @@ fn measure(swarm: &mut Swarm, options: &Options, report: &mut Report) -> Result<
     let began = Instant::now();
     swarm.connect(options)?;
     report.insert("connect_seconds".into(), seconds(began.elapsed()));
+    let stuck = (options.stuck > 0).then(|| Stuck::look(server)).transpose()?;
     match options.mode {
         Mode::Closed => closed(swarm, options, report)?,
+        Mode::Steady => steady(swarm, options, report)?,
         Mode::Storm => storm(swarm, options, report)?,
         Mode::Connect => connected(swarm, options, before, report)?,
         Mode::Put => put(swarm, options, report)?,
     }
     swarm.idle(SETTLE)?;
-    if options.stuck > 0 {
+    if let Some(before) = stuck {
+        before.compare(options.stuck, report)?;
+        if options.mode == Mode::Closed {
+            hold(swarm, options)?;
+        }
         report.insert("stuck_dropped".into(), swarm.wake_stuck()?.into());
     }
     let end = http::likes(options.addr)?;
@@ -64,33 +70,36 @@ fn measure(swarm: &mut Swarm, options: &Options, report: &mut Report) -> Result<
     Ok(())
 }
 
-/// One like at a time, by each liker in turn.
+/// One like at a time, by each liker in turn; while it warms up, several at a time.
 fn closed(swarm: &mut Swarm, options: &Options, report: &mut Report) -> Result<()> {
     let deadline = Instant::now() + options.timeout;
     let mut likers = (0..options.likers).cycle();
-    let mut round = |swarm: &mut Swarm| -> Result<Option<(Duration, Duration)>> {
+    let mut round = |swarm: &mut Swarm, likes: u64| -> Result<Option<(Duration, Duration)>> {
         // Every count before has been shown to all, unless likes were lost, which only a lenient run survives.
         let ceiling = swarm.crowd.checker.ceiling();
         let target = if options.strict { ceiling } else { swarm.crowd.newest };
-        swarm.aim(target + 1);
+        swarm.aim(target + likes);
         let sent = Instant::now();
         let open = |&id: &usize| swarm.crowd.clients[id].phase == Phase::Open;
         let liker = likers.by_ref().take(options.likers).find(open);
-        swarm.crowd.like(liker.ok_or_else(|| Failure::new(Kind::Dropped, "no liker is left"))?, 1);
+        swarm.crowd.like(liker.ok_or_else(|| Failure::new(Kind::Dropped, "no liker is left"))?, likes);
         swarm.reach(deadline)?;
         let goal = &swarm.crowd.goal;
         Ok(goal.first.zip(goal.last).map(|(first, last)| (first - sent, last - sent)))
     };
     swarm.progress = bar("warming up", options.warmup as usize);
-    for _ in 0..options.warmup {
-        round(swarm)?;
+    let mut left = options.warmup;
+    while left > 0 {
+        let burst = left.min(options.burst);
+        round(swarm, burst)?;
+        left -= burst;
     }
     swarm.base += options.warmup;
     swarm.progress = bar("likes", options.likes as usize);
     let meter = Meter::start(swarm, options)?;
     let (mut first, mut last) = (Vec::new(), Vec::new());
     for _ in 0..options.likes {
-        if let Some((to_first, to_last)) = round(swarm)? {
+        if let Some((to_first, to_last)) = round(swarm, 1)? {
             first.push(to_first);
             last.push(to_last);
         }
@@ -101,6 +110,25 @@ fn closed(swarm: &mut Swarm, options: &Options, report: &mut Report) -> Result<(
     report.insert("first_us".into(), summary(first));
     report.insert("last_us".into(), summary(last));
     Ok(())
+}
+
+/// One like after another, each sent as soon as its liker has been shown the one before: a server may save the next
+/// while it still shows the last.
+fn steady(swarm: &mut Swarm, options: &Options, report: &mut Report) -> Result<()> {
+    let deadline = Instant::now() + options.timeout;
+    swarm.progress = bar("warming up", options.warmup as usize);
+    if options.warmup > 0 {
+        swarm.aim(swarm.crowd.checker.ceiling() + options.warmup);
+        swarm.crowd.like_one_by_one(options.warmup);
+        swarm.reach(deadline)?;
+    }
+    swarm.base += options.warmup;
+    swarm.progress = bar("likes", options.likes as usize);
+    swarm.aim(swarm.crowd.checker.ceiling() + options.likes);
+    let meter = Meter::start(swarm, options)?;
+    swarm.crowd.like_one_by_one(options.likes);
+    swarm.reach(deadline)?;
+    meter.stop(swarm, report).map(drop)
 }
 
 /// All likes as fast as they can be sent.
@@ -189,6 +217,32 @@ fn put(swarm: &mut Swarm, options: &Options, report: &mut Report) -> Result<()> 
     report.insert("requests_per_second".into(), rate(requests, time));
     report.insert("answer_us".into(), summary(answers));
     Ok(())
+}
+
+/// What there is before clients are stuck, in bytes.
+struct Stuck {
+    resident: Option<(Process, u64)>,
+    sockets: Option<u64>,
+}
+
+impl Stuck {
+    fn look(server: Option<Process>) -> Result<Self> {
+        let resident = server.map(|server| Ok((server, holdings(server)?.resident))).transpose()?;
+        Ok(Self { resident, sockets: socket_memory().ok() })
+    }
+
+    /// Reports what has come since: to the server, and in the buffers of both ends of all sockets of the machine.
+    fn compare(&self, stuck: usize, report: &mut Report) -> Result<()> {
+        if let Some((server, before)) = self.resident {
+            let growth = holdings(server)?.resident as i64 - before as i64;
+            report.insert("resident_growth_bytes".into(), growth.into());
+        }
+        if let (Some(before), Ok(after)) = (self.sockets, socket_memory()) {
+            let each = after.saturating_sub(before) / stuck as u64;
+            report.insert("socket_bytes_per_stuck_client".into(), each.into());
+        }
+        Ok(())
+    }
 }
 
 /// Time, CPU time and deliveries between two moments.

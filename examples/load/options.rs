@@ -12,6 +12,7 @@ Puts a like counter on this machine under load, checks all it shows, and measure
 
 Modes:
     closed      one like at a time: from the like to the first and the last client that shows it (the default)
+    steady      one client likes, and again as soon as it is shown its like: deliveries a second
     storm       likes as fast as they can be sent, until every client shows the last of them
     connect     clients connect until each has its first count; then they stay for --hold seconds
     put         PUT /like over keep-alive connections, each sending its next like when the last is answered
@@ -22,9 +23,10 @@ Flags:
     --likers N          how many of them like, in turn                         [1; storm: 100]
     --stuck N           clients more that connect but never read               [0]
     --likes N           likes to send                                          [100; storm, put: 10000]
-    --warmup N          likes more, before the measured ones (closed, put)     [10; put: 1000]
+    --warmup N          likes more, before the measured ones (closed, steady, put) [10; put: 1000]
+    --burst N           so many of them at once, then the next (closed)        [1]
     --connections N     keep-alive connections (put)                           [64]
-    --hold SECONDS      how long to stay connected (connect)                   [0]
+    --hold SECONDS      how long to stay connected in the end (closed, connect) [0]
     --pid PID           the server's process: measures its CPU time and memory
     --sources N         connect from 127.0.0.1 to 127.0.0.N in turn, since one address
                         has about 28,000 ports                                 [one for every 20,000 clients]
@@ -41,6 +43,7 @@ Exit code: 0, or 1 for a breach, a failure or the time being up (the JSON says w
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
     Closed,
+    Steady,
     Storm,
     Connect,
     Put,
@@ -50,6 +53,7 @@ impl Mode {
     pub fn name(self) -> &'static str {
         match self {
             Self::Closed => "closed",
+            Self::Steady => "steady",
             Self::Storm => "storm",
             Self::Connect => "connect",
             Self::Put => "put",
@@ -66,6 +70,7 @@ pub struct Options {
     pub stuck: usize,
     pub likes: u64,
     pub warmup: u64,
+    pub burst: u64,
     pub connections: usize,
     pub hold: Duration,
     pub pid: Option<u32>,
@@ -86,7 +91,7 @@ impl Options {
         let mut addr = SocketAddr::from(([127, 0, 0, 1], 3000));
         let (mut clients, mut likers, mut stuck, mut likes, mut warmup) = (None, None, 0, None, None);
         let (mut connections, mut hold, mut pid, mut sources) = (None, Duration::ZERO, None, None);
-        let (mut connecting, mut timeout, mut strict) = (64, Duration::from_secs(60), true);
+        let (mut connecting, mut timeout, mut strict, mut burst) = (64, Duration::from_secs(60), true, 1);
         while let Some(flag) = parser.next()? {
             match flag {
                 Long("mode") => mode = parser.value()?.parse_with(named)?,
@@ -96,6 +101,7 @@ impl Options {
                 Long("stuck") => stuck = parser.value()?.parse()?,
                 Long("likes") => likes = Some(parser.value()?.parse()?),
                 Long("warmup") => warmup = Some(parser.value()?.parse()?),
+                Long("burst") => burst = parser.value()?.parse()?,
                 Long("connections") => connections = Some(parser.value()?.parse()?),
                 Long("hold") => hold = parser.value()?.parse_with(seconds)?,
                 Long("pid") => pid = Some(parser.value()?.parse()?),
@@ -108,7 +114,7 @@ impl Options {
             }
         }
         let (some_clients, some_likers, some_likes, some_warmup, some_connections) = match mode {
-            Mode::Closed => (1000, 1, 100, 10, 0),
+            Mode::Closed | Mode::Steady => (1000, 1, 100, 10, 0),
             Mode::Storm => (1000, 100, 10_000, 0, 0),
             Mode::Connect => (1000, 0, 0, 0, 0),
             Mode::Put => (0, 0, 10_000, 1000, 64),
@@ -122,8 +128,12 @@ impl Options {
         if all == 0 {
             return Err("there is nobody to connect".into());
         }
-        if matches!(mode, Mode::Closed | Mode::Storm) && !(1..=clients).contains(&likers) {
-            return Err(format!("--likers must be 1 to {clients}, as many as there are --clients").into());
+        let most_likers = if mode == Mode::Steady { clients.min(1) } else { clients };
+        if matches!(mode, Mode::Closed | Mode::Steady | Mode::Storm) && !(1..=most_likers).contains(&likers) {
+            return Err(format!("--likers must be 1 to {most_likers}, and there must be that many --clients").into());
+        }
+        if burst == 0 {
+            return Err("--burst must not be 0".into());
         }
         if mode == Mode::Put && connections == 0 {
             return Err("--connections must not be 0".into());
@@ -143,6 +153,7 @@ impl Options {
             stuck,
             likes,
             warmup,
+            burst,
             connections,
             hold,
             pid,
@@ -155,10 +166,10 @@ impl Options {
 }
 
 fn named(name: &str) -> Result<Mode, &'static str> {
-    [Mode::Closed, Mode::Storm, Mode::Connect, Mode::Put]
+    [Mode::Closed, Mode::Steady, Mode::Storm, Mode::Connect, Mode::Put]
         .into_iter()
         .find(|mode| mode.name() == name)
-        .ok_or("the modes are closed, storm, connect and put")
+        .ok_or("the modes are closed, steady, storm, connect and put")
 }
 
 fn seconds(text: &str) -> Result<Duration, &'static str> {
@@ -207,6 +218,8 @@ mod tests {
         assert!(parse("--addr 192.0.2.1:80").unwrap_err().contains("not an address of this machine"));
         assert!(parse("--mode flood").unwrap_err().contains("the modes are"));
         assert!(parse("--clients 5 --likers 6").unwrap_err().contains("1 to 5"));
+        assert!(parse("--mode steady --likers 2").unwrap_err().contains("1 to 1"));
+        assert!(parse("--burst 0").unwrap_err().contains("must not be 0"));
         assert!(parse("--mode connect --clients 0").unwrap_err().contains("nobody"));
         assert!(parse("--hold -1").unwrap_err().contains("expected seconds"));
         assert!(parse("--sources 0").is_err() && parse("--likers 0").is_err() && parse("--fast").is_err());

@@ -85,6 +85,23 @@ impl Process {
     }
 }
 
+/// Bytes in the buffers of all TCP sockets of the machine.
+///
+/// # Errors
+///
+/// When there is no `/proc`.
+pub fn socket_memory() -> io::Result<u64> {
+    let sockets = fs::read_to_string("/proc/net/sockstat")?;
+    Ok(pages(&sockets).ok_or(io::ErrorKind::InvalidData)? * rustix::param::page_size() as u64)
+}
+
+/// The pages that the line of TCP tells in `/proc/net/sockstat`.
+fn pages(sockets: &str) -> Option<u64> {
+    let mut fields = sockets.lines().find_map(|line| line.strip_prefix("TCP:"))?.split_ascii_whitespace();
+    fields.find(|field| *field == "mem")?;
+    fields.next()?.parse().ok()
+}
+
 /// User and system time from `/proc/PID/stat`. The second field is the program's name, which may hold anything.
 fn ticks(stat: &str) -> Option<u32> {
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
@@ -115,6 +132,13 @@ mod tests {
         assert_eq!(field(status, "VmRSS"), Some(2048));
         assert_eq!(field(status, "Threads"), Some(3));
         assert_eq!(field(status, "VmPTE"), None);
+    }
+
+    #[test]
+    fn the_pages_of_sockets_are_those_of_tcp() {
+        let sockets = "sockets: used 290\nTCP: inuse 4 orphan 0 tw 2 alloc 7 mem 31\nUDP: inuse 1 mem 2\n";
+        assert_eq!(pages(sockets), Some(31));
+        assert_eq!(pages("UDP: inuse 1 mem 2\n"), None);
     }
 
     #[test]

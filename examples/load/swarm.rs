@@ -64,6 +64,8 @@ pub struct Crowd {
     /// From each request to its answer.
     pub answers: Vec<Duration>,
     watchers: usize,
+    /// Likes that the first client is still to send, one after another.
+    one_by_one: u64,
     /// Clients that have something to send and may send it.
     sending: Vec<usize>,
     request: Vec<u8>,
@@ -96,6 +98,7 @@ impl Swarm {
                 unanswered: 0,
                 answers: Vec::new(),
                 watchers: options.clients,
+                one_by_one: 0,
                 sending: Vec::new(),
                 request: http::put(options.addr),
                 upgrade: http::upgrade(options.addr),
@@ -253,6 +256,13 @@ impl Crowd {
         self.checker.sends(likes);
         self.clients[id].queue_likes(likes as usize);
         self.sending.push(id);
+    }
+
+    /// Has the first client send likes, each as soon as it has been shown the one before.
+    pub fn like_one_by_one(&mut self, likes: u64) {
+        let Some(more) = likes.checked_sub(1) else { return };
+        self.one_by_one = more;
+        self.like(0, 1);
     }
 
     /// Has every connection for requests make its first one, of `requests` in all.
@@ -490,7 +500,13 @@ impl Crowd {
                 self.goal.last = Some(Instant::now());
             }
         }
-        self.checker.shown(id, last, count)
+        self.checker.shown(id, last, count)?;
+        if id == 0 && self.one_by_one > 0 {
+            self.one_by_one -= 1;
+            self.like(0, 1);
+            return self.flush(0);
+        }
+        Ok(())
     }
 
     /// The server has ended a connection: its right if the client was stuck.
