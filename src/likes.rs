@@ -11,7 +11,7 @@
 use crate::{
     audience::{Audience, Seat},
     error::{Error, Result},
-    limits::Limits,
+    limits::{Limits, due_in},
     mailbox::Mailbox,
     metrics::Metrics,
     outbox::{MOST_IN_ROUND, Outbox, Round},
@@ -257,7 +257,7 @@ impl Likes {
     /// [`Error::Undecided`] where the counter has stopped for good.
     pub fn flush(&self, within: Duration) -> Result<u64> {
         let core = self.core();
-        let deadline = Instant::now() + within;
+        let deadline = due_in(within);
         let mut state = lock(&core.state);
         while state.unsaved() > 0 && !state.saver_ended {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -556,7 +556,7 @@ impl Core {
     }
 
     fn close(&self, within: Duration) -> Result<u64> {
-        let deadline = Instant::now() + within;
+        let deadline = due_in(within);
         let mut state = lock(&self.state);
         state.closing = true;
         self.gathered.notify_one();

@@ -3,7 +3,7 @@
 //! Nothing here decides anything: the rooms that read from a peer, wait for one or hold something for one
 //! take their numbers from here, so that a reader can see on one page how much a bad peer can cost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How much a peer may send, hold and take its time over.
 ///
@@ -82,4 +82,12 @@ impl Default for Limits {
             stop_within: Duration::from_secs(5),
         }
     }
+}
+
+/// When a time that begins now is over. One that no clock can tell the end of, such as [`Duration::MAX`], lasts a
+/// hundred years.
+pub(crate) fn due_in(within: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let now = Instant::now();
+    now.checked_add(within).unwrap_or_else(|| now + CENTURY)
 }

@@ -3,7 +3,7 @@
 use crate::{
     drain::Drain,
     http::{Reject, Request, parse},
-    limits::Limits,
+    limits::{Limits, due_in},
     scanner::Scanner,
 };
 use std::{
@@ -53,7 +53,7 @@ impl<'s> Inbox<'s> {
     pub(crate) fn request(&mut self, limits: &Limits) -> Result<Request, NoRequest> {
         let mut scanner = Scanner::default();
         // A first request is due at once; a further one may take its time to begin.
-        let mut deadline = Instant::now() + if self.served { limits.keep_alive } else { limits.request_time };
+        let mut deadline = due_in(if self.served { limits.keep_alive } else { limits.request_time });
         let mut begun = !self.served;
         let length = loop {
             if let Some(length) = scanner.scan(&self.buffer, limits)? {
@@ -61,7 +61,7 @@ impl<'s> Inbox<'s> {
             }
             if !begun && scanner.begun() {
                 begun = true;
-                deadline = Instant::now() + limits.request_time;
+                deadline = due_in(limits.request_time);
             }
             let room = limits.head_bytes.saturating_sub(self.buffer.len());
             if let Err(e) = self.read(STEP.max(self.buffer.len()).min(room), deadline) {
@@ -89,7 +89,7 @@ impl<'s> Inbox<'s> {
     }
 
     fn drain(&mut self, mut drain: Drain, limits: &Limits) -> Result<(), NoRequest> {
-        let deadline = Instant::now() + limits.request_time;
+        let deadline = due_in(limits.request_time);
         loop {
             let taken = drain.take(&self.buffer)?;
             self.buffer.drain(..taken);
@@ -148,7 +148,7 @@ pub(crate) fn close_in_stages(stream: &TcpStream, limits: &Limits) {
     if stream.shutdown(Shutdown::Write).is_err() {
         return;
     }
-    let deadline = Instant::now() + limits.close_within;
+    let deadline = due_in(limits.close_within);
     let mut bytes = [0; 1024];
     let (mut left, mut timeout) = (LINGER_BYTES, None);
     while let Ok(read @ 1..) = read_by(stream, &mut bytes, deadline, &mut timeout) {

@@ -5,7 +5,7 @@ use crate::{
     door::Door,
     error::{Error, Result},
     likes::Likes,
-    limits::Limits,
+    limits::{Limits, due_in},
     page::Page,
     rate::Rate,
     service::Service,
@@ -174,7 +174,7 @@ impl Listening {
         let Self { listener, woken, service, .. } = self;
         let mut door = Door::new(listener, woken, &service);
         let result = door.accept_until_stopped();
-        let deadline = Instant::now() + service.limits().stop_within;
+        let deadline = due_in(service.limits().stop_within);
         service.begin_stop();
         // Who comes now is told that it is over, rather than left to wait.
         while service.is_busy() && Instant::now() < service.cut_off(deadline) {

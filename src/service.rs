@@ -3,7 +3,7 @@
 use crate::{
     connection,
     error::Result,
-    limits::Limits,
+    limits::{Limits, due_in},
     metrics::Refused,
     outbox::Wire,
     request::close_in_stages,
@@ -59,7 +59,7 @@ impl Service {
     ///
     /// As [`Listening::run`](crate::Listening::run).
     pub fn stop(&self) -> Result<()> {
-        let deadline = Instant::now() + self.limits().stop_within;
+        let deadline = due_in(self.limits().stop_within);
         self.begin_stop();
         let cut_off = self.cut_off(deadline);
         let mut table = lock(&self.shared.table);

@@ -405,3 +405,33 @@ fn a_stop_that_cannot_save_says_so_in_time() {
     let_it.send(()).unwrap();
     assert_eq!(likes.flush(SOON).unwrap(), 1);
 }
+
+#[test]
+fn times_without_end_never_end() {
+    let site = Site::new(|limits| {
+        limits.request_time = Duration::MAX;
+        limits.keep_alive = Duration::MAX;
+        limits.ping_after = Duration::MAX;
+        limits.pong_within = Duration::MAX;
+        limits.write_deadline = Duration::MAX;
+        limits.close_within = Duration::MAX;
+        limits.stop_within = Duration::MAX;
+    });
+    let mut watching = site.watch();
+    watching.send(text(LIKE));
+    assert_eq!(watching.frame(), Frame::text("1"));
+    let mut asking = site.connect();
+    for count in ["2", "3"] {
+        assert_eq!(asking.ask(PUT).body, format!("{{\"numLikes\":{count}}}"));
+        assert_eq!(watching.frame(), Frame::text(count));
+    }
+    assert_eq!(site.likes.flush(Duration::MAX).unwrap(), 3);
+    drop(asking);
+    watching.send(frame(0x88, &[]));
+    watching.closed();
+    watching.ends();
+    drop(watching);
+    site.handle.stop();
+    site.ended(SOON).unwrap();
+    assert_eq!(site.likes.close(Duration::MAX).unwrap(), 3);
+}
