@@ -222,3 +222,81 @@ impl Audience {
         lock(&self.seats).clients()
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::outbox::{Wire, tests::Pipe};
+    use std::{io, sync::mpsc, thread, time::Duration};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// A wire that tells of a send and holds it up until the test lets it go on.
+    struct Held {
+        begun: mpsc::Sender<()>,
+        go_on: Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl Wire for Held {
+        fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+            self.begun.send(()).unwrap();
+            lock(&self.go_on).recv_timeout(SOON).expect("the test lets it go on");
+            Ok(bytes.len())
+        }
+
+        fn shut_down(&self) {}
+    }
+
+    fn client(wire: Arc<dyn Wire>) -> Arc<Outbox> {
+        Arc::new(Outbox::new(wire, SOON))
+    }
+
+    #[test]
+    fn who_joins_or_leaves_while_a_fan_out_is_held_up_does_not_wait_for_it() {
+        let audience = Arc::<Audience>::default();
+        let (begun, has_begun) = mpsc::channel();
+        let (let_go, go_on) = mpsc::channel();
+        let _held = audience.join(client(Arc::new(Held { begun, go_on: Mutex::new(go_on) })));
+        let (staying, leaving, joining) = (Pipe::new(usize::MAX), Pipe::new(usize::MAX), Pipe::new(usize::MAX));
+        let leaving_seat = audience.join(client(leaving.clone()));
+        let _staying_seat = audience.join(client(staying.clone()));
+
+        thread::scope(|scope| {
+            let first = scope.spawn(|| audience.fan_out(&Round::only(1), 1));
+            has_begun.recv_timeout(SOON).expect("the fan-out reaches the client that holds it up");
+            let (seated, is_seated) = mpsc::channel();
+            let (audience, newcomer) = (&audience, client(joining.clone()));
+            scope.spawn(move || {
+                drop(leaving_seat);
+                let _ = seated.send(audience.join(newcomer));
+            });
+            let seat = is_seated.recv_timeout(SOON);
+            let_go.send(()).unwrap();
+            let _seat = seat.expect("nobody waits for the fan-out");
+            first.join().unwrap();
+            assert_eq!(audience.watching(), 3);
+
+            let_go.send(()).unwrap();
+            audience.fan_out(&Round::only(2), 1);
+        });
+
+        assert_eq!(staying.frames(), ["1", "2"]);
+        assert_eq!(joining.frames(), ["2"]);
+        assert!(leaving.frames().is_empty(), "{:?}", leaving.frames());
+    }
+
+    #[test]
+    fn a_place_that_was_left_is_taken_again() {
+        let audience = Arc::<Audience>::default();
+        let pipes: Vec<_> = (0..3).map(|_| Pipe::new(usize::MAX)).collect();
+        let mut seats: Vec<_> = pipes.iter().map(|pipe| Some(audience.join(client(pipe.clone())))).collect();
+        audience.fan_out(&Round::only(1), 1);
+        for round in 2..10 {
+            let place = round as usize % 3;
+            seats[place] = None;
+            seats[place] = Some(audience.join(client(pipes[place].clone())));
+            assert_eq!(audience.fan_out(&Round::only(round), 1).frames, 3);
+        }
+        assert_eq!((audience.watching(), lock(&audience.seats).seats.len()), (3, 3));
+    }
+}
