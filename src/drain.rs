@@ -133,9 +133,10 @@ fn too_large(most: u64) -> Reject {
 fn chunk_size(line: &[u8]) -> Result<u64, Reject> {
     let bad = || Reject::bad("a chunk's size is not a hexadecimal number");
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let extension = line[digits..].trim_ascii_start();
-    let fits = extension.is_empty() && line.len() == digits
-        || extension.first() == Some(&b';') && !extension.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t');
+    let rest = &line[digits..];
+    let fits = rest.is_empty()
+        || rest.trim_ascii_start().starts_with(b";")
+            && !rest.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t');
     if digits == 0 || digits > 16 || !fits {
         return Err(bad());
     }

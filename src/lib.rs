@@ -21,6 +21,8 @@
 //! - `main.rs`: the binary: signals, exit code
 //! - `cli.rs`: its flags and their environment twins
 //! - `lib.rs`: this page
+//! - `fuzz_session.rs`: what must hold of whatever a peer sends on a connection
+//! - `fuzz.rs`: what must hold of any request, message and database
 //! - `server.rs`: the builder, and the server that listens until it is stopped
 //! - `door.rs`: accepting connections, one thread for each
 //! - `service.rs`: the table of connections, and the end of them all
@@ -66,6 +68,12 @@ mod door;
 mod drain;
 mod error;
 mod fragments;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz_session;
 mod http;
 mod liker;
 mod likes;

@@ -59,6 +59,7 @@ impl Scanner {
         match (byte, self.target_start) {
             (b' ', None) => self.target_start = Some(self.at),
             (b' ', Some(_)) => self.target_over = true,
+            (b'\r', _) => {} // of the line's end, or judged by the next byte
             (_, Some(start)) if !self.target_over && self.at - start > limits.target_bytes => {
                 return Err(Reject::new(414, format!("the target is longer than {} bytes", limits.target_bytes)));
             }

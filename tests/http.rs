@@ -365,6 +365,7 @@ fn a_head_that_is_too_long_is_answered_by_the_part_that_is() {
         ("A".repeat(100_000), 501),
         ("@".repeat(100_000), 400),
         (format!("GET /likes {}", "a".repeat(100_000)), 431),
+        (format!("GET /{}\r\n", "a".repeat(8191)), 400), // as long as may be; what is missing is a version
     ] {
         for parts in [request.len(), 1000] {
             let mut peer = site.connect();
@@ -529,6 +530,7 @@ fn a_malformed_chunk_ends_the_connection() {
         "1;a\rb\r\nx\r\n0\r\n\r\n",
         "1;a\nb\r\nx\r\n0\r\n\r\n",
         "1;a\0b\r\nx\r\n0\r\n\r\n",
+        "1\u{c};a\r\nx\r\n0\r\n\r\n",
         "1\r\nx\r\n0\r\n\n",
         "0\r\n folded: x\r\n\r\n",
         "0\r\nX : y\r\n\r\n",

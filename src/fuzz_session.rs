@@ -1,0 +1,457 @@
+//! What must hold of all that a peer may send on a connection, whatever it is and however it is split, as a function
+//! that panics where it does not. No part of the library's promises.
+//!
+//! A real connection over the loopback, served as the server does; the peer sends the bytes, then its end, and reads
+//! all that comes back. That is held against the bytes once more, read here by the letter of RFC 6455: which answers
+//! they must get, which likes they hold, and how it must end. Connections follow one another on one counter, so that
+//! none costs threads of its own; so what is compared leaves out the number of likes before it.
+
+use crate::{
+    error::Result,
+    fuzz::{Draw, find, narrow},
+    http::{Body, Method, Reject, Request},
+    likes::Likes,
+    limits::Limits,
+    message::is_like,
+    page::Page,
+    server::Server,
+    service::Service,
+    store::Store,
+};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError,
+        mpsc::{Receiver, Sender, TryRecvError, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+/// Longer than anybody waits: each connection comes to its end by itself.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// Likes that a connection may send. Fewer than are shown one by one in a round, so that every count is seen.
+const LIKES: u64 = 12;
+
+/// Longer inputs only take longer.
+const LONGEST: usize = 4096;
+
+/// A whole connection: the same bytes get the same answers, however they are split, and those that they must.
+pub fn session(bytes: &[u8]) {
+    static HOUSE: LazyLock<Mutex<House>> = LazyLock::new(|| Mutex::new(House::new()));
+    let bytes = &bytes[..bytes.len().min(LONGEST)];
+    let house = HOUSE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut draw = Draw::from(bytes);
+    let whole = house.check(bytes, &[bytes], Vec::new());
+    let most = [2, 4, 16][draw.up_to(2)];
+    let mut pieces = draw.split(bytes, most);
+    let early = if draw.up_to(1) == 0 && !pieces.is_empty() { pieces.remove(0).to_vec() } else { Vec::new() };
+    let split = house.check(bytes, &pieces, early);
+    assert_eq!(whole, split, "in pieces of {:?}", pieces.iter().map(|piece| piece.len()).collect::<Vec<_>>());
+}
+
+/// A number in memory.
+struct Number(u64);
+
+impl Store for Number {
+    fn total(&mut self) -> u64 {
+        self.0
+    }
+
+    fn add(&mut self, likes: u64) -> Result<u64> {
+        self.0 += likes;
+        Ok(self.0)
+    }
+}
+
+/// A server and its counter, and the thread that serves one connection after another.
+struct House {
+    likes: Likes,
+    service: Service,
+    limits: Limits,
+    listener: TcpListener,
+    /// Connections to be served, with the bytes that were read from them before.
+    accepted: Sender<(Arc<TcpStream>, Vec<u8>)>,
+    /// One for each connection that has been served.
+    served: Receiver<()>,
+}
+
+/// What a connection came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    answers: Vec<Answer>,
+    /// The payloads of pongs.
+    pongs: Vec<Vec<u8>>,
+    /// The payload of a close frame.
+    close: Option<Vec<u8>>,
+    likes: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Answer {
+    status: u16,
+    /// Without those that differ from one time to the next.
+    fields: Vec<(String, String)>,
+    body: Vec<u8>,
+    closes: bool,
+}
+
+impl House {
+    fn new() -> Self {
+        let mut limits = narrow();
+        (limits.message_bytes, limits.fragments, limits.likes_per_connection) = (200, 6, Some(LIKES));
+        (limits.request_time, limits.keep_alive, limits.ping_after, limits.pong_within) = (NEVER, NEVER, NEVER, NEVER);
+        (limits.write_deadline, limits.close_within) = (NEVER, NEVER);
+        let likes = Likes::with_store(Number(16)).unwrap();
+        let server = Server::new(likes.clone()).page(Page::new("<title>likes</title>")).limits(limits.clone());
+        let service = server.allow_origin("https://blog.example").into_service().unwrap();
+        let (accepted, connections) = channel::<(Arc<TcpStream>, _)>();
+        let (done, served) = channel();
+        let serving = service.clone();
+        thread::spawn(move || {
+            for (stream, early) in connections {
+                let place = serving.enter(&stream).expect("it holds no other connection");
+                drop(stream);
+                place.serve(early);
+                if done.send(()).is_err() {
+                    break;
+                }
+            }
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self { likes, service, limits, listener, accepted, served }
+    }
+
+    /// Sends bytes in pieces, of which the server reads each by itself, and then an end. Returns all that comes back.
+    fn send(&self, pieces: &[&[u8]], early: Vec<u8>) -> Vec<u8> {
+        let mut client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        let server = Arc::new(self.listener.accept().unwrap().0);
+        client.set_nodelay(true).unwrap();
+        client.set_nonblocking(true).unwrap();
+        self.accepted.send((server.clone(), early)).unwrap();
+        let mut answers = Vec::new();
+        for piece in pieces {
+            client.write_all(piece).unwrap();
+            let mut looks = 0;
+            while rustix::io::ioctl_fionread(&server).unwrap() > 0 {
+                // Until its peer's end has come, a server that has no more to say goes on reading.
+                assert_eq!(self.served.try_recv(), Err(TryRecvError::Empty), "it broke off");
+                match client.read_to_end(&mut answers) {
+                    Err(e) if e.kind() != ErrorKind::WouldBlock => panic!("it broke off: {e}"),
+                    _ => {}
+                }
+                looks += 1;
+                if looks > 20 {
+                    thread::yield_now();
+                }
+            }
+        }
+        drop(server);
+        client.set_nonblocking(false).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        client.read_to_end(&mut answers).expect("a connection ends in order");
+        self.served.recv().expect("the server panicked");
+        answers
+    }
+
+    fn check(&self, bytes: &[u8], pieces: &[&[u8]], early: Vec<u8>) -> Outcome {
+        let before = self.likes.count();
+        let answers = self.send(pieces, early);
+        let after = self.likes.flush(NEVER).unwrap();
+        assert!(!self.service.is_busy() && self.likes.watching() == 0, "it has left something behind");
+        let outcome = self.outcome(bytes, &answers, before);
+        assert_eq!(after - before, outcome.likes, "likes counted, and likes sent");
+        outcome
+    }
+
+    /// Reads what was sent and what came back side by side.
+    fn outcome(&self, mut sent: &[u8], mut came: &[u8], before: u64) -> Outcome {
+        let mut outcome = Outcome::default();
+        loop {
+            let found = match find([sent], &self.limits) {
+                Ok(Some(found)) => found,
+                Ok(None) => break,
+                Err(reject) => {
+                    outcome.answers.push(rejected(&mut came, &reject));
+                    break;
+                }
+            };
+            let request = &found.request;
+            // Such a body is not waited for.
+            let held_back = found.request.body != Body::None
+                && found.request.body != Body::Length(0)
+                && (request.expects_continue || request.handshake.asked);
+            let body = match &found.body {
+                _ if held_back => 0,
+                Ok(Some(body)) => *body,
+                Ok(None) => break,
+                Err(reject) => {
+                    outcome.answers.push(rejected(&mut came, reject));
+                    break;
+                }
+            };
+            sent = &sent[found.head + body..];
+            let answer = Answer::read(&mut came, request.method == Method::Head);
+            let answer = accounted(request, answer, before, &mut outcome.likes);
+            assert_eq!(answer.closes, !request.keep_alive || held_back, "{request:?} {answer:?}");
+            let (upgraded, closes) = (answer.status == 101, answer.closes);
+            outcome.answers.push(answer);
+            if upgraded {
+                assert!(request.handshake.asked && request.path == "/liveLikes" && !held_back, "{request:?}");
+                self.watched(sent, came, before, &mut outcome);
+                return outcome;
+            }
+            if closes {
+                break;
+            }
+        }
+        assert!(came.is_empty(), "answered without being asked: {}", came.escape_ascii());
+        outcome
+    }
+
+    /// The part of a connection that is a WebSocket.
+    fn watched(&self, sent: &[u8], came: &[u8], before: u64, outcome: &mut Outcome) {
+        let talk = Talk::read(sent, &self.limits, outcome.likes);
+        let mut shown = None;
+        let mut rest = came;
+        while !rest.is_empty() {
+            let frame = Frame::read(&mut rest).filter(|frame| frame.whole).expect("whole frames");
+            assert!(outcome.close.is_none(), "a frame after the close frame");
+            assert!(frame.last && !frame.reserved && !frame.masked && frame.payload.len() <= 125, "{frame:?}");
+            match frame.opcode {
+                1 => {
+                    let text = String::from_utf8(frame.payload).unwrap();
+                    let count: u64 = text.parse().unwrap();
+                    assert_eq!(text, count.to_string());
+                    let next = shown.map_or(before + outcome.likes, |shown| shown + 1);
+                    assert_eq!(count, next, "every count is shown, in order");
+                    shown = Some(count);
+                }
+                8 => outcome.close = Some(frame.payload),
+                10 => outcome.pongs.push(frame.payload),
+                _ => panic!("{frame:?}"),
+            }
+        }
+        assert!(shown.is_some_and(|shown| shown <= before + outcome.likes + talk.likes), "{shown:?} {talk:?}");
+        assert_eq!(outcome.pongs, talk.pongs);
+        let end = match outcome.close.as_deref() {
+            None => End::Gone,
+            Some([]) => End::Closed(None),
+            Some([high, low, reason @ ..]) => {
+                assert!(std::str::from_utf8(reason).is_ok());
+                End::Closed(Some(u16::from_be_bytes([*high, *low])))
+            }
+            Some([_]) => panic!("half a close code"),
+        };
+        assert!(talk.ends.contains(&end), "{end:?}, where one of {:?} is right", talk.ends);
+        outcome.likes += talk.likes;
+    }
+}
+
+/// The answer to what is no request.
+fn rejected(came: &mut &[u8], reject: &Reject) -> Answer {
+    let answer = Answer::read(came, false);
+    assert_eq!((answer.status, answer.closes), (reject.status, true), "{reject:?}");
+    answer
+}
+
+/// An answer without the count in it, which must be the right one; a like is added to `likes`.
+fn accounted(request: &Request, mut answer: Answer, before: u64, likes: &mut u64) -> Answer {
+    const KNOWN: [u16; 11] = [101, 200, 204, 304, 400, 403, 404, 405, 426, 429, 501];
+    assert!(KNOWN.contains(&answer.status), "{request:?} {answer:?}");
+    let asks_to_like = request.path == "/like" && matches!(request.method, Method::Put | Method::Post);
+    match (request.path.as_str(), answer.status) {
+        ("/like", 200) if asks_to_like => {
+            *likes += 1;
+            assert!(*likes <= LIKES);
+        }
+        ("/like", status) => assert!(status != 200 && (status != 429 || *likes == LIKES), "{request:?} {answer:?}"),
+        ("/metrics", 200) => answer.body.clear(),
+        _ => {}
+    }
+    if answer.status == 200 && matches!(request.path.as_str(), "/like" | "/likes") && request.method != Method::Head {
+        assert_eq!(answer.body, format!("{{\"numLikes\":{}}}", before + *likes).as_bytes());
+        answer.body.clear();
+    }
+    answer
+}
+
+impl Answer {
+    fn read(bytes: &mut &[u8], to_head: bool) -> Self {
+        let mut storage = [httparse::EMPTY_HEADER; 32];
+        let mut response = httparse::Response::new(&mut storage);
+        let length = match response.parse(bytes) {
+            Ok(httparse::Status::Complete(length)) => length,
+            result => panic!("no answer: {result:?} {}", bytes.escape_ascii()),
+        };
+        let lines = bytes[..length].iter().zip(&bytes[1..length]).filter(|pair| *pair.1 == b'\n');
+        assert!(lines.clone().count() > 0 && lines.clone().all(|pair| *pair.0 == b'\r'), "a bare LF");
+        assert_eq!(response.version, Some(1));
+        let status = response.code.unwrap();
+        let text = |field: &httparse::Header<'_>| {
+            (field.name.to_ascii_lowercase(), String::from_utf8_lossy(field.value).into_owned())
+        };
+        let fields: Vec<_> = response.headers.iter().map(text).collect();
+        let all = |name: &str| fields.iter().filter(|field| field.0 == name).map(|field| &field.1).collect::<Vec<_>>();
+        let has_body = status >= 200 && !matches!(status, 204 | 304);
+        let lengths = all("content-length");
+        assert_eq!(lengths.len(), usize::from(has_body), "{fields:?}");
+        assert_eq!(all("date").len(), usize::from(status >= 200), "{fields:?}");
+        let body = lengths.first().filter(|_| !to_head).map_or(0, |length| length.parse().unwrap());
+        let closes = all("connection").iter().any(|value| value.as_str() == "close");
+        let body = bytes[length..length + body].to_vec();
+        *bytes = &bytes[length + body.len()..];
+        let same = |field: &(String, String)| !matches!(field.0.as_str(), "date" | "content-length");
+        Self { status, fields: fields.into_iter().filter(same).collect(), body, closes }
+    }
+}
+
+/// One frame, unmasked; of one that is not whole, what there is.
+#[derive(Debug)]
+struct Frame {
+    last: bool,
+    /// A reserved bit is set.
+    reserved: bool,
+    opcode: u8,
+    masked: bool,
+    length: u64,
+    payload: Vec<u8>,
+    whole: bool,
+}
+
+impl Frame {
+    /// RFC 6455 section 5.2. `None` where not even the header is whole.
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let mut take = |count: usize| {
+            let (taken, rest) = bytes.split_at_checked(count)?;
+            *bytes = rest;
+            Some(taken)
+        };
+        let [first, second] = take(2)?.try_into().ok()?;
+        let length = match second & 0x7f {
+            126 => u64::from(u16::from_be_bytes(take(2)?.try_into().ok()?)),
+            127 => u64::from_be_bytes(take(8)?.try_into().ok()?),
+            length => u64::from(length),
+        };
+        let masked = second & 0x80 != 0;
+        let mask = if masked { take(4)? } else { &[0; 4] };
+        let there = usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len());
+        let (payload, rest) = bytes.split_at(there);
+        *bytes = rest;
+        Some(Self {
+            last: first & 0x80 != 0,
+            reserved: first & 0x70 != 0,
+            opcode: first & 0x0f,
+            masked,
+            length,
+            payload: payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect(),
+            whole: there as u64 == length,
+        })
+    }
+}
+
+/// How a WebSocket ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The peer's end came first.
+    Gone,
+    /// By a close frame, with this code.
+    Closed(Option<u16>),
+}
+
+/// What a client's frames must come to.
+#[derive(Debug, Default)]
+struct Talk {
+    likes: u64,
+    pongs: Vec<Vec<u8>>,
+    /// Where a frame is wrong in several ways, each of its codes is right.
+    ends: Vec<End>,
+}
+
+impl Talk {
+    /// `liked`: how many likes the connection has sent before.
+    fn read(mut bytes: &[u8], limits: &Limits, liked: u64) -> Self {
+        let mut talk = Self::default();
+        // Of a message in several frames: its opcode, its bytes, its frames.
+        let mut begun: Option<(u8, Vec<u8>, usize)> = None;
+        while talk.ends.is_empty() {
+            let Some(frame) = Frame::read(&mut bytes) else {
+                talk.ends.push(End::Gone);
+                break;
+            };
+            let (opcode, control) = (frame.opcode, frame.opcode >= 8);
+            let mut codes = Vec::new();
+            let mut wrong = |is_wrong: bool, code: u16| {
+                if is_wrong {
+                    codes.push(End::Closed(Some(code)));
+                }
+            };
+            wrong(frame.reserved || !frame.masked || matches!(opcode, 3..=7 | 11..), 1002);
+            wrong(control && (!frame.last || frame.length > 125), 1002);
+            wrong(!control && (opcode == 0) != begun.is_some(), 1002);
+            let (before, frames) = match &begun {
+                Some((_, bytes, frames)) if opcode == 0 => (bytes.len() as u64, frames + 1),
+                _ => (0, 1),
+            };
+            wrong(frame.length.saturating_add(before) > limits.message_bytes as u64, 1009);
+            wrong(!control && frames > limits.fragments, 1009);
+            if !frame.whole {
+                codes.push(End::Gone);
+            }
+            if !codes.is_empty() {
+                talk.ends = codes;
+                break;
+            }
+            match opcode {
+                8 => talk.ends = closed(&frame.payload),
+                9 => talk.pongs.push(frame.payload),
+                10 => {}
+                _ => {
+                    let (kind, mut message, _) = begun.take().unwrap_or((opcode, Vec::new(), 0));
+                    message.extend(frame.payload);
+                    if kind == 1
+                        && let Err(e) = std::str::from_utf8(&message)
+                        && (frame.last || e.error_len().is_some())
+                    {
+                        talk.ends.push(End::Closed(Some(1007)));
+                    } else if !frame.last {
+                        begun = Some((kind, message, frames));
+                    } else if kind == 2 {
+                        talk.ends.push(End::Closed(Some(1003)));
+                    } else if !is_like(str::from_utf8(&message).unwrap()) || liked + talk.likes == LIKES {
+                        talk.ends.push(End::Closed(Some(1008)));
+                    } else {
+                        talk.likes += 1;
+                    }
+                }
+            }
+        }
+        talk
+    }
+}
+
+/// The answer to a close frame, RFC 6455 sections 5.5.1 and 7.4.
+fn closed(payload: &[u8]) -> Vec<End> {
+    let [high, low, reason @ ..] = payload else {
+        return vec![End::Closed(if payload.is_empty() { None } else { Some(1002) })];
+    };
+    let code = u16::from_be_bytes([*high, *low]);
+    let mut ends = Vec::new();
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        ends.push(End::Closed(Some(1002)));
+    }
+    if std::str::from_utf8(reason).is_err() {
+        ends.push(End::Closed(Some(1007)));
+    }
+    if ends.is_empty() { vec![End::Closed(Some(code))] } else { ends }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_was_found_for_whole_connections_holds() {
+        crate::fuzz::tests::replay("session", super::session);
+    }
+}
