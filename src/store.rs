@@ -43,8 +43,19 @@ pub struct FileStore {
     folder: PathBuf,
     mode: u32,
     owner: (u32, u32),
-    /// Locked for as long as this lives; the lock goes with the process, however that ends.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// A locked file, for as long as this lives; the lock goes with the process, however that ends.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close it is not enough while this program starts another one: for a moment that has a copy of every
+        // descriptor, and with this one's the lock.
+        let _ = self.0.unlock();
+    }
 }
 
 impl FileStore {
@@ -170,7 +181,7 @@ fn beside(file: &Path, name: &std::ffi::OsStr, ending: &str) -> PathBuf {
     file.with_file_name(name)
 }
 
-fn take_lock(path: &Path) -> Result<File, String> {
+fn take_lock(path: &Path) -> Result<Lock, String> {
     let cannot = |e: &dyn std::fmt::Display| format!("cannot lock `{}`: {e}", path.display());
     let lock = OpenOptions::new()
         .write(true)
@@ -180,7 +191,7 @@ fn take_lock(path: &Path) -> Result<File, String> {
         .open(path)
         .map_err(|e| cannot(&e))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(TryLockError::WouldBlock) => Err("another process is using it".to_owned()),
         Err(TryLockError::Error(e)) => Err(cannot(&e)),
     }
@@ -231,4 +242,20 @@ fn parse(bytes: &[u8]) -> Option<u64> {
         return None;
     }
     std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_gone_holds_no_lock_although_somebody_has_a_copy_of_its_descriptor() {
+        let folder = std::env::temp_dir().join(format!("live-likes-store-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let store = FileStore::open(folder.join("db.txt")).unwrap();
+        let _copy = store._lock.0.try_clone().unwrap();
+        drop(store);
+        FileStore::open(folder.join("db.txt")).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

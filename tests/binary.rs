@@ -3,16 +3,20 @@
 
 #[path = "support/folder.rs"]
 mod folder;
+#[path = "support/reserved.rs"]
+mod reserved;
 #[path = "support/watcher.rs"]
 mod watcher;
 
 use folder::Folder;
 use live_likes::FileStore;
+use reserved::Reserved;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
+    env,
     fs::{self, File},
     io::{BufRead, BufReader, Read},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -24,12 +28,20 @@ use watcher::{Peer, get, put};
 const BINARY: &str = env!("CARGO_BIN_EXE_live-likes");
 
 /// Nobody should ever wait this long.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// The binary in a folder of its own, so with a `db.txt` of its own, and without our environment.
 fn binary(folder: &Folder) -> Command {
     let mut command = Command::new(BINARY);
-    command.current_dir(&**folder).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // But for where `.ci/tsan` has it write what it finds.
+    let tsan = env::var_os("TSAN_OPTIONS").map(|options| ("TSAN_OPTIONS", options));
+    command
+        .current_dir(&**folder)
+        .env_clear()
+        .envs(tsan)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -138,14 +150,15 @@ fn it_prints_one_line_with_its_address_and_the_count() {
 fn a_signal_stops_it_within_its_time_with_every_client_told_and_every_like_saved() {
     for signal in [Signal::TERM, Signal::INT] {
         let folder = Folder::new();
-        let (process, addr) = serve_in(&folder);
+        let mut command = binary(&folder);
+        command.args(["--addr", "127.0.0.1:0", "--request-time", "600"]);
+        let (process, addr) = serve(command);
         let mut peers: Vec<_> = (0..4).map(|_| Peer::connect(addr)).collect();
         let silent = TcpStream::connect(addr).unwrap();
         peers.iter_mut().for_each(|peer| (0..100).for_each(|_| peer.like()));
         while peers[0].count() < 400 {}
         peers.iter_mut().for_each(|peer| (0..100).for_each(|_| peer.like()));
 
-        let start = Instant::now();
         process.signal(signal);
         let shown = peers.iter_mut().map(|peer| {
             let (last, code) = peer.last_count_and_close_code();
@@ -154,8 +167,8 @@ fn a_signal_stops_it_within_its_time_with_every_client_told_and_every_like_saved
         });
         let shown = shown.max().unwrap();
         drop(peers);
+        // Without the 600 seconds that the silent one has.
         let ended = process.end();
-        assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         assert!((shown.max(400)..=800).contains(&saved(&folder)), "{} after {shown} was shown", saved(&folder));
         assert!(!folder.join("db.txt.tmp").exists());
@@ -308,9 +321,9 @@ fn the_environment_serves_too_and_a_flag_goes_before_it() {
 /// Has it serve likes while standard output and error are what `redirect` makes of them.
 fn serves_without_a_voice(redirect: impl FnOnce(&Folder, Vec<String>) -> Command) {
     let folder = Folder::new();
-    // It cannot say which port it took, so it is given one on a loopback address where nobody else looks for one.
-    let host = Ipv4Addr::from(0x7f01_0000 + std::process::id() % 0xffff + 1);
-    let addr = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap();
+    // It cannot say which port it took.
+    let reserved = Reserved::new();
+    let addr = reserved.addr;
     let arguments = ["--addr", &addr.to_string(), "--log", "debug", "--keep-alive", "1"].map(str::to_owned);
     let process = Process::start(redirect(&folder, arguments.to_vec()));
     let deadline = Instant::now() + LONG;
@@ -389,12 +402,10 @@ fn likes_that_can_be_saved_no_more_end_it_with_1_in_its_time() {
     while get(addr, "/healthz").starts_with("HTTP/1.1 200 ") {
         assert!(Instant::now() < deadline, "it should be ill");
     }
-    let start = Instant::now();
     process.signal(Signal::TERM);
     assert_eq!(peer.last_count_and_close_code(), (None, 1001));
     drop(peer);
     let ended = process.end();
-    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("1 likes are not saved"), "{}", ended.stderr);
     assert_eq!(fs::read(away.join("db.txt")).unwrap(), b"0");
@@ -406,12 +417,10 @@ fn likes_that_were_all_refused_do_not_hold_it_up() {
     let (data, away) = (folder.join("data"), folder.join("away"));
     fs::create_dir(&data).unwrap();
     let mut command = binary(&folder);
-    command.args(["--addr", "127.0.0.1:0", "--db", "data/db.txt"]);
+    command.args(["--addr", "127.0.0.1:0", "--db", "data/db.txt", "--stop-within", "600"]);
     let (process, addr) = serve(command);
     fs::rename(&data, &away).unwrap();
     assert!(put(addr).starts_with("HTTP/1.1 503 "));
-    let start = Instant::now();
     process.signal(Signal::TERM);
     assert_eq!(process.end().code, Some(0));
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }

@@ -3,6 +3,7 @@
 #[path = "support/wire.rs"]
 mod wire;
 
+use std::time::Duration;
 use wire::{Answer, COUNT, PUT, Peer, Site, every, however_split, some};
 
 /// Each request gets this status, a line of text that says what was wrong, and the end of the connection; and no like
@@ -795,15 +796,11 @@ fn a_range_and_other_conditions_are_ignored() {
 // RFC 9110 section 15.5.9.
 #[test]
 fn a_request_that_is_not_complete_in_time_is_answered_408() {
-    let site = Site::new(|limits| limits.request_time = std::time::Duration::from_millis(300));
+    let time = Duration::from_secs(1);
+    let site = Site::new(|limits| limits.request_time = time);
     let whole = put("Content-Length: 15\r\n\r\n{\"type\":\"like\"}");
-    let mut peers: Vec<_> = (1..whole.len())
-        .map(|at| {
-            let mut peer = site.connect();
-            peer.send(&whole[..at]);
-            peer
-        })
-        .collect();
+    let mut peers: Vec<_> =
+        (1..whole.len()).map(|at| Peer::prompt(site.addr, &whole.as_bytes()[..at], time).1).collect();
     for peer in &mut peers {
         let answer = peer.answer();
         assert!(answer.status == 408 && answer.closes(), "{answer:?}");

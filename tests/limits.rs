@@ -102,16 +102,18 @@ fn a_request_has_so_much_time_in_all_also_if_a_byte_comes_now_and_then() {
         [&b"PUT /like HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"[..], &[b'0'; 16]].concat();
     let head = [PUT.strip_suffix(b"\r\n").unwrap(), b"X: ", &[b'x'; 1000]].concat();
     for (request, at_once) in [(&head, 1), (&head, 20), (&body, body.len() - 990), (&chunks, chunks.len() - 15)] {
-        for earlier in [0, 1] {
-            let mut peer = site.connect();
-            (0..earlier).for_each(|_| assert_eq!(peer.ask(COUNT).status, 200));
-            let start = Instant::now();
-            peer.send(&request[..at_once]);
+        for earlier in [false, true] {
+            let first = if earlier { COUNT } else { &request[..at_once] };
+            let (mut start, mut peer) = Peer::prompt(site.addr, first, SHORT);
+            if earlier {
+                assert_eq!(peer.answer().status, 200);
+                start = Instant::now();
+                peer.send(&request[..at_once]);
+            }
             trickle(&mut peer, &request[at_once..]);
             let answer = peer.answer();
             assert!(answer.status == 408 && answer.closes(), "{answer:?}");
-            // A little early: a moment may have passed between the connection and the clock's start here.
-            assert!(start.elapsed() > SHORT / 2, "{:?}", start.elapsed());
+            assert!(start.elapsed() >= SHORT, "{:?}", start.elapsed());
             peer.ends();
         }
     }
@@ -142,12 +144,13 @@ fn a_body_may_have_as_many_bytes_as_the_limit_says() {
 fn a_connection_that_asks_nothing_more_is_closed_without_a_word() {
     let site = Site::new(|limits| limits.keep_alive = SHORT);
     let mut peer = site.connect();
-    for _ in 0..3 {
-        assert_eq!(peer.ask(COUNT).status, 200);
-    }
     let start = Instant::now();
+    peer.send(COUNT.repeat(3));
+    for _ in 0..3 {
+        assert_eq!(peer.answer().status, 200);
+    }
     peer.ends();
-    assert!(start.elapsed() > SHORT / 2, "{:?}", start.elapsed());
+    assert!(start.elapsed() >= SHORT, "{:?}", start.elapsed());
 }
 
 #[test]
@@ -197,18 +200,19 @@ fn a_silent_client_is_pinged_and_kept_if_it_answers_with_anything() {
     }
     assert_eq!(peer.frame(), ping);
     peer.send(text(LIKE));
-    assert_eq!(peer.frame(), Frame::text("1"));
-    assert_eq!(peer.frame(), ping);
+    // The next ping may be due before the like is saved.
+    let next = [peer.frame(), peer.frame()];
+    assert!(next.contains(&Frame::text("1")) && next.contains(&ping), "{next:?}");
 }
 
 #[test]
 fn a_client_that_does_not_answer_a_ping_is_dropped() {
     let site = Site::new(|limits| (limits.ping_after, limits.pong_within) = (SHORT / 5, SHORT));
+    let start = Instant::now();
     let mut peer = site.watch();
     assert_eq!(peer.frame(), Frame { first: 0x89, payload: Vec::new() });
-    let start = Instant::now();
     peer.ends();
-    assert!(start.elapsed() > SHORT / 2, "{:?}", start.elapsed());
+    assert!(start.elapsed() >= SHORT, "{:?}", start.elapsed());
     until(|| site.likes.watching() == 0);
 }
 
@@ -277,9 +281,8 @@ fn a_client_that_does_not_finish_a_close_is_dropped() {
     let start = Instant::now();
     peer.send(text("hello"));
     assert_eq!(peer.closed().close_code(), 1008);
-    assert_eq!(site.likes.watching(), 1);
     until(|| site.likes.watching() == 0);
-    assert!(start.elapsed() > SHORT / 2, "{:?}", start.elapsed());
+    assert!(start.elapsed() >= SHORT, "{:?}", start.elapsed());
 
     let site = Site::new(|limits| (limits.close_within, limits.connections) = (SHORT, 1));
     let mut peer = site.connect();

@@ -366,10 +366,8 @@ const WAYS_TO_LEAVE: [fn(Client); 5] = [
 fn connections_that_end_give_their_descriptors_and_threads_back() {
     let server = process::Process::start(16, &[]);
     let addr = server.addr;
-    let idle = || get(addr, "/metrics").sample("connections") == 1.0;
-    eventually("only this one is connected", idle);
     let held = || (server.descriptors(), server.threads());
-    eventually("the request's thread has ended", || server.threads() <= 4);
+    // Nobody has been connected yet.
     let before = held();
     let visits: [fn(SocketAddr); 6] = [
         |addr| drop(get(addr, "/")),
@@ -481,7 +479,7 @@ fn peers_that_do_not_care_cannot_hold_up_a_stop() {
     let start = Instant::now();
     server.begin_stop();
     server.wait().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
     assert_eq!(server.folder.saved(), 17);
 }
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Nobody should ever wait this long.
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(60);
 
 fn database(folder: &Path, holds: impl AsRef<[u8]>) -> PathBuf {
     let path = folder.join("db.txt");

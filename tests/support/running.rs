@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Longer than anything takes that is to happen at all, also on a machine that is busy with other things.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder that is removed when this is dropped.
 pub struct Folder {
@@ -26,6 +26,7 @@ impl Folder {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("live-likes-test-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&path); // left by a process that was killed, and had the same number
         fs::create_dir(&path).unwrap();
         Self { path }
     }

@@ -8,7 +8,7 @@ use std::{
 use tungstenite::{Message, WebSocket};
 
 /// Nobody should ever wait this long.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 pub struct Peer {
     socket: WebSocket<TcpStream>,
