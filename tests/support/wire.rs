@@ -412,7 +412,7 @@ pub fn however_split(
         .enumerate()
         .flat_map(|(index, case)| offsets(case.len()).into_iter().map(move |at| (index, at)))
         .collect();
-    for batch in splits.chunks(200) {
+    for batch in splits.chunks(50) {
         let mut peers: Vec<_> = batch
             .iter()
             .map(|&(index, at)| {
