@@ -6,17 +6,19 @@
 mod browser;
 #[path = "support/puppet.rs"]
 mod puppet;
+#[path = "support/reserved.rs"]
+mod reserved;
 
-use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use std::{env, fs, process, thread};
 
-use browser::{Browser, Window};
+use browser::{Browser, DEADLINE, Window};
 use live_likes::{Likes, Page, Server};
 use puppet::Puppet;
+use reserved::Reserved;
 use serde_json::json;
 
 const BUTTON: &str = ".tweet__footer__actions__like";
@@ -177,24 +179,42 @@ fn a_connection_that_leaves_the_page_waiting_is_given_up() {
     let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(NO_WAITS);
+    // The page's patience ends when the test says so.
     window.before_each_page(
-        "const real = setTimeout;
-         setTimeout = (run, wait) => real(run, wait === 10_000 ? 500 : wait);",
+        "const later = setTimeout, never = clearTimeout, patience = new Map();
+         let given = 0;
+         setTimeout = (run, wait) => {
+           if (wait !== 10_000) return later(run, wait);
+           given -= 1;
+           patience.set(given, run);
+           return given;
+         };
+         clearTimeout = (timer) => patience.delete(timer) || never(timer);
+         const tenSecondsPass = () => {
+           const over = [...patience.values()];
+           patience.clear();
+           over.forEach((run) => run());
+           return over.length;
+         };",
     );
     window.open(&puppet.url());
     let mut mute = puppet.next(); // never says a count
+    assert_eq!(window.evaluate("tenSecondsPass()"), 1);
     let mut deaf = puppet.next();
     mute.wait_for_its_end();
     deaf.say("16");
     window.wait_until(ENABLED);
+    assert_eq!(window.evaluate("tenSecondsPass()"), 0, "it was answered");
     window.click(BUTTON); // never answered
+    assert_eq!(deaf.hear(), r#"{"type":"like"}"#);
+    assert_eq!(window.evaluate("tenSecondsPass()"), 1);
 
     let mut connection = puppet.next();
     deaf.wait_for_its_end();
     connection.say("16");
     window.wait_until(ENABLED);
     assert!(window.text(NOTE).contains("Please like again."));
-    window.evaluate("new Promise((done) => real(done, 600))"); // all is well: no timer is left
+    assert_eq!(window.evaluate("tenSecondsPass()"), 0, "all is well: no timer is left");
     assert_eq!(window.evaluate(LIVE), true);
     assert!(puppet.connections.try_recv().is_err(), "one connection at a time");
 }
@@ -267,15 +287,28 @@ fn the_tutorial_s_page_works_unmodified() {
     let url = counter.url().replace("127.0.0.1", "localhost");
     let browser = Browser::start();
     let (one, other) = (browser.window(), browser.window());
+    // The page shows the answers to its requests whenever they come, also after a newer count.
+    let answered = |window: &Window, answers: u32| window.wait_until(&format!("answered === {answers}"));
     for window in [&one, &other] {
+        window.before_each_page(
+            "let answered = 0;
+             const json = Response.prototype.json;
+             Response.prototype.json = function () {
+               const body = json.call(this);
+               body.then(() => { answered += 1; });
+               return body;
+             };",
+        );
         window.open(&url);
         window.wait_until(&shows("16"));
+        answered(window, 1);
         window.evaluate("opened");
     }
 
     one.click("#http");
     one.wait_until(&shows("17"));
     other.wait_until(&shows("17"));
+    answered(&one, 2);
 
     other.click("#ws");
     one.wait_until(&shows("18"));
@@ -318,7 +351,9 @@ fn the_page_breaks_no_content_policy_and_has_nothing_to_complain_of() {
 
     assert_eq!(window.complaints(), [""; 0]);
     // The browser notes a fetch once its body has come, which may be after its head was read.
-    window.wait_until("performance.getEntriesByType('resource').length > 0");
+    window.evaluate(
+        "new Promise((done) => new PerformanceObserver(() => done(1)).observe({ type: 'resource', buffered: true }))",
+    );
     let fetched = "performance.getEntriesByType('resource').map((entry) => entry.name).join(' ')";
     assert_eq!(window.evaluate(fetched), counter.url(), "only what this test fetched");
 }
@@ -535,7 +570,7 @@ fn shows(count: &str) -> String {
 struct Counter {
     folder: PathBuf,
     page: Option<PathBuf>,
-    address: SocketAddr,
+    reserved: Reserved,
     likes: Option<Likes>,
     stop: Box<dyn Fn()>,
     running: Option<JoinHandle<()>>,
@@ -559,22 +594,20 @@ impl Counter {
         fs::create_dir(&folder).expect("a folder");
         fs::write(folder.join("db.txt"), count).expect("db.txt");
 
-        let mut address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let reserved = Reserved::new();
         let page = page.map(|page| {
-            let free = TcpListener::bind(address).expect("a free port");
-            address = free.local_addr().expect("its address");
             let file = folder.join("page.html");
-            fs::write(&file, page.replace("localhost:3000", &format!("localhost:{}", address.port())))
+            fs::write(&file, page.replace("localhost:3000", &format!("localhost:{}", reserved.addr.port())))
                 .expect("the page");
             file
         });
-        let mut counter = Counter { folder, page, address, likes: None, stop: Box::new(|| ()), running: None };
+        let mut counter = Counter { folder, page, reserved, likes: None, stop: Box::new(|| ()), running: None };
         counter.restart();
         counter
     }
 
     fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        format!("http://{}/", self.reserved.addr)
     }
 
     fn likes(&self) -> &Likes {
@@ -584,21 +617,21 @@ impl Counter {
     /// Stops the server and lets go of its `db.txt`.
     fn stop(&mut self) {
         (self.stop)();
-        self.likes = None;
         if let Some(running) = self.running.take() {
             running.join().expect("the server ends well");
         }
+        // A connection's thread may have the counter for a moment longer.
+        self.likes.take().expect("the server runs").close(DEADLINE).expect("the counter closes");
     }
 
-    /// Starts the server, on the port it had.
+    /// Starts the server, on its port.
     fn restart(&mut self) {
         let likes = Likes::open(self.folder.join("db.txt")).expect("db.txt opens");
         let mut server = Server::new(likes.clone());
         if let Some(page) = &self.page {
             server = server.page(Page::open(page).expect("the page opens"));
         }
-        let listening = server.bind(self.address).expect("the port is free");
-        self.address = listening.local_addr();
+        let listening = server.bind(self.reserved.addr).expect("the port is free");
         self.likes = Some(likes);
         let handle = listening.handle();
         self.stop = Box::new(move || handle.stop());

@@ -12,7 +12,7 @@ mod told;
 
 use client::{Client, ask, connect, connect_narrow, get, handshake, reset};
 use live_likes::{Error, Likes, Limits, Result, Store};
-use running::{Folder, PATIENCE, Running, eventually};
+use running::{Folder, PATIENCE, Running, eventually, patient};
 use std::{
     collections::BTreeSet,
     io::{Read, Write},
@@ -29,14 +29,6 @@ const LONG_COUNT: u64 = 1_000_000_000_000_000_000;
 
 /// Most likes that are shown one by one.
 const MOST_IN_ROUND: usize = 64;
-
-/// Limits under which no test peer is dropped for being slow, however busy the machine.
-fn patient() -> Limits {
-    let mut limits = Limits::default();
-    limits.write_deadline = 10 * PATIENCE;
-    limits.ping_after = 10 * PATIENCE;
-    limits
-}
 
 fn assert_rising(counts: &[u64]) {
     assert!(counts.is_sorted_by(|one, next| one < next), "they should rise strictly: {counts:?}");
@@ -425,7 +417,10 @@ fn a_stop_tells_every_client_and_saves_what_was_taken() {
 #[test]
 fn a_like_over_http_that_waits_for_its_save_is_answered_through_a_stop() {
     let (store, teller) = told();
-    let mut server = Running::serve(Folder::new(), Likes::with_store(store).unwrap(), |server| server);
+    let mut limits = patient();
+    limits.close_within = PATIENCE;
+    let likes = Likes::with_store(store).unwrap();
+    let mut server = Running::serve(Folder::new(), likes, |server| server.limits(limits));
     let addr = server.addr;
     let liker = thread::spawn(move || ask(addr, "PUT", "/like", &[]));
     assert_eq!(teller.asked(), 1);

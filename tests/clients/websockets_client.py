@@ -12,7 +12,7 @@ import urllib.request
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-PATIENCE = 30
+PATIENCE = 120
 LIKE = json.dumps({"type": "like"})
 
 task, base = sys.argv[1:]

@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import WebSocket from 'ws';
 
-const PATIENCE = 30_000;
+const PATIENCE = 120_000;
 
 const [task, base] = process.argv.slice(2);
 const url = `${base.replace(/^http/, 'ws')}/liveLikes`;

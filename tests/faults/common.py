@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 
-PATIENCE = 20  # seconds; nothing here takes that long
+PATIENCE = 60  # seconds; nothing here takes that long
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.environ.get("LIVE_LIKES_BINARY", os.path.join(ROOT, "target/release/live-likes"))
 LIKE = b'{"type":"like"}'
@@ -76,7 +76,9 @@ class Mounted:
 
     def unmount(self):
         if self.mounted:
-            run("umount", self.path)
+            # Whoever opens something in it just then holds it for a moment.
+            quietly = {"stderr": subprocess.DEVNULL}
+            until("it is unmounted", lambda: subprocess.run(["umount", self.path], **quietly).returncode == 0)
             self.mounted = False
 
 
@@ -176,7 +178,7 @@ def number_in(body):
 
 
 class Ended(Exception):
-    """The connection is over; with the close code, if there was one."""
+    """The connection is over, or there is none; with the close code, if there was one."""
 
 
 class WebSocket:
@@ -194,6 +196,8 @@ class WebSocket:
         while b"\r\n\r\n" not in self.buffer:
             self.receive()
         head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
+        if head.startswith(b"HTTP/1.1 503 "):
+            raise Ended  # the server has stopped, before this one came in
         check(head.startswith(b"HTTP/1.1 101 "), "no upgrade:", head)
 
     def send(self, opcode, payload):

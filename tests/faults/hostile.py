@@ -92,11 +92,12 @@ def slow_heads(server):
                     peer.send(b"x")
                 except OSError:
                     pass  # it has just been closed
-        check(longest < 6, "a slow head is closed within 6 s:", longest)
+        check(longest < 5 + common.PATIENCE, "a slow head is closed in its time, although bytes come:", longest)
     over.set()
     asker.join()
     slow = sorted(waits)[len(waits) * 99 // 100]
-    check(slow < 0.05, "a normal request takes under 50 ms:", slow)
+    # Had it to wait for them, that would be 5 s. How much less it is depends on the machine.
+    check(slow < 4, "a normal request waits for none of them:", slow)
     return f"{PEERS} closed within {longest:.1f} s; {len(waits)} requests meanwhile, p99 {slow * 1000:.1f} ms"
 
 

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
 };
 
 pub struct Folder {
@@ -20,6 +21,7 @@ impl Folder {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let name = format!("live-likes-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&path); // left by a process that was killed, and had the same number
         fs::create_dir(&path).unwrap();
         Self { path, mounts: Cell::new(0) }
     }
@@ -55,7 +57,11 @@ impl Folder {
     }
 
     fn unmount(&self) {
-        assert!(Command::new("umount").arg(&self.path).status().is_ok_and(|status| status.success()));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // Whoever opens something in it just then holds it for a moment.
+        while !Command::new("umount").arg(&self.path).status().is_ok_and(|status| status.success()) {
+            assert!(Instant::now() < deadline, "it cannot be unmounted");
+        }
         self.mounts.set(self.mounts.get() - 1);
     }
 

@@ -16,6 +16,14 @@ use std::{
 /// Longer than anything takes that is to happen at all, also on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Limits under which no test peer is late or slow, however busy the machine.
+pub fn patient() -> Limits {
+    let mut limits = Limits::default();
+    (limits.request_time, limits.keep_alive, limits.write_deadline) = (10 * PATIENCE, 10 * PATIENCE, 10 * PATIENCE);
+    (limits.ping_after, limits.pong_within, limits.stop_within) = (10 * PATIENCE, 10 * PATIENCE, 10 * PATIENCE);
+    limits
+}
+
 /// A folder that is removed when this is dropped.
 pub struct Folder {
     path: PathBuf,
@@ -63,9 +71,9 @@ pub struct Running {
 }
 
 impl Running {
-    /// A counter of so many likes, with default limits.
+    /// A counter of so many likes.
     pub fn with_count(count: u64) -> Self {
-        Self::with_limits(count, &Limits::default())
+        Self::with_limits(count, &patient())
     }
 
     pub fn with_limits(count: u64, limits: &Limits) -> Self {
@@ -80,7 +88,7 @@ impl Running {
     }
 
     pub fn serve(folder: Folder, likes: Likes, set: impl FnOnce(Server) -> Server) -> Self {
-        let listening = set(Server::new(likes.clone())).bind("127.0.0.1:0").unwrap();
+        let listening = set(Server::new(likes.clone()).limits(patient())).bind("127.0.0.1:0").unwrap();
         let (addr, handle) = (listening.local_addr(), listening.handle());
         let thread = Some(thread::spawn(|| listening.run()));
         Self { likes, addr, handle, thread, folder }

@@ -270,6 +270,8 @@ impl Peer {
                 self.buffer.extend(&bytes[..read]);
                 true
             }
+            // Whoever is stopped and continued while it waits, is told this (signal(7)).
+            Err(e) if e.kind() == ErrorKind::Interrupted => true,
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 panic!("nothing came in time, after {:?}", String::from_utf8_lossy(&self.buffer))
             }
@@ -410,7 +412,7 @@ pub fn however_split(
         .enumerate()
         .flat_map(|(index, case)| offsets(case.len()).into_iter().map(move |at| (index, at)))
         .collect();
-    for batch in splits.chunks(200) {
+    for batch in splits.chunks(50) {
         let mut peers: Vec<_> = batch
             .iter()
             .map(|&(index, at)| {
