@@ -526,6 +526,38 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_client_that_falls_behind_again_is_told_of_again() {
+        let (pipe, outbox) = outbox(3);
+        outbox.offer(&Round::only(1));
+        for count in [2, 3] {
+            assert!(outbox.offer(&Round::only(count)).fell_behind);
+            pipe.make_room(3);
+            assert_eq!(outbox.retry(Instant::now()).standing, Standing::Level);
+        }
+        assert_eq!(pipe.frames(), ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn frames_are_tallied_when_the_kernel_has_taken_them_whole() {
+        let (pipe, outbox) = outbox(3);
+        outbox.offer(&Round::only(1));
+        pipe.make_room(2 * 3 + 1);
+        assert_eq!(outbox.offer(&Round::after(1, 5)).frames, 2, "the third is begun");
+        pipe.make_room(2 + 3);
+        assert_eq!(outbox.retry(Instant::now()).frames, 2, "the third, and the newest");
+        assert_eq!(pipe.frames(), ["1", "2", "3", "4", "5"]);
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_at_first_is_shown_its_first_count_later_even_if_that_is_0() {
+        let (pipe, outbox) = outbox(0);
+        assert_eq!(outbox.offer(&Round::only(0)), Sent { standing: Standing::Behind, frames: 0, fell_behind: true });
+        pipe.make_room(3);
+        assert_eq!(outbox.retry(Instant::now()), Sent { standing: Standing::Level, frames: 1, fell_behind: false });
+        assert_eq!(pipe.frames(), ["0"]);
+    }
+
+    #[test]
     fn while_a_client_is_behind_a_round_costs_no_send_and_no_memory() {
         let (pipe, outbox) = outbox(0);
         outbox.offer(&Round::only(1));
