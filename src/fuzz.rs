@@ -371,7 +371,8 @@ fn is_host(bytes: &[u8]) -> bool {
 /// The length of a chunked body, if it is whole, well-formed and within the limits (RFC 9112 section 7.1).
 fn chunked(bytes: &[u8], limits: &Limits) -> Option<usize> {
     let (mut at, mut data) = (0, 0_u64);
-    let mut line = |skip: usize| {
+    // The line after so many bytes, and where the one after it begins.
+    let mut line_after = |skip: usize| {
         at += skip;
         let length = position(bytes.get(at..)?, b"\r\n")?;
         let line = &bytes[at..at + length];
@@ -379,15 +380,11 @@ fn chunked(bytes: &[u8], limits: &Limits) -> Option<usize> {
         (!line.contains(&b'\r') && !line.contains(&b'\n')).then_some((line, at))
     };
     let is_text = |bytes: &[u8]| bytes.iter().all(|byte| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f);
-    let mut skip = 0;
     loop {
-        let (size, extension) = {
-            let (line, _) = line(skip)?;
-            let digits = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
-            (&line[..digits], &line[digits..])
-        };
-        let fits = extension.is_empty() || extension.trim_ascii_start().starts_with(b";") && is_text(extension);
-        if size.len() > 16 || !fits {
+        let (line, _) = line_after(0)?;
+        let (size, rest) = line.split_at(line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count());
+        let is_extension = rest.trim_ascii_start().starts_with(b";") && is_text(rest);
+        if size.len() > 16 || !rest.is_empty() && !is_extension {
             return None;
         }
         let size = u64::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()?;
@@ -395,15 +392,13 @@ fn chunked(bytes: &[u8], limits: &Limits) -> Option<usize> {
         if size == 0 {
             break;
         }
-        skip = usize::try_from(size).ok()?;
-        let (after, _) = line(skip)?;
-        skip = 0;
+        let (after, _) = line_after(usize::try_from(size).ok()?)?;
         if !after.is_empty() {
             return None;
         }
     }
     loop {
-        let (trailer, end) = line(0)?;
+        let (trailer, end) = line_after(0)?;
         if trailer.is_empty() {
             return (end as u64 - data <= limits.head_bytes as u64).then_some(end);
         }
