@@ -83,6 +83,13 @@ fn lanes() {
             ("one lane", &mut || wall(&theirs, || one.round(1, 1))),
             clients,
         );
+        // What two cores can do at best here.
+        compare(
+            "      bare send",
+            ("two loops", &mut || wall(&ours, || ours.send_loops(b"\x81\x0217"))),
+            ("one loop", &mut || wall(&theirs, || theirs.send_loop(b"\x81\x0217"))),
+            clients,
+        );
     }
 }
 
@@ -219,6 +226,13 @@ fn took(clock: ClockId, work: impl FnOnce() -> u64) -> Duration {
     now() - start
 }
 
+fn send_to_each(sockets: &[Arc<TcpStream>], bytes: &[u8]) -> u64 {
+    for socket in sockets {
+        let _ = std::hint::black_box(send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL));
+    }
+    sockets.len() as u64
+}
+
 /// Connected pairs of sockets, set as the server sets its own.
 struct Sockets {
     servers: Vec<Arc<TcpStream>>,
@@ -245,10 +259,16 @@ impl Sockets {
 
     /// The limit: one `send` for each client and nothing else. Returns the number of clients.
     fn send_loop(&self, bytes: &[u8]) -> u64 {
-        for socket in &self.servers {
-            let _ = std::hint::black_box(send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL));
-        }
-        self.servers.len() as u64
+        send_to_each(&self.servers, bytes)
+    }
+
+    /// The same over two threads, half of the clients each.
+    fn send_loops(&self, bytes: &[u8]) -> u64 {
+        let (here, there) = self.servers.split_at(self.servers.len() / 2);
+        std::thread::scope(|scope| {
+            let there = scope.spawn(|| send_to_each(there, bytes));
+            send_to_each(here, bytes) + there.join().expect("no panic in a loop of sends")
+        })
     }
 
     /// Sends until the kernel takes no more. Returns how many sends it took.
