@@ -15,9 +15,9 @@ use std::{
     time::Instant,
 };
 
-/// Fewest clients for which a further thread takes a part of a fan-out. Starting one costs about as much as ten
-/// sends; this many sends take about a millisecond.
-const CLIENTS_A_LANE: usize = 256;
+/// Clients for each thread of a fan-out, at the fewest. Starting one costs about as much as ten sends; this many sends
+/// take half a millisecond.
+const CLIENTS_A_LANE: usize = 128;
 
 /// Clients that a lane takes at a time: few enough that no lane waits long for another at the end.
 const CLIENTS_A_TURN: usize = 64;
