@@ -1,8 +1,8 @@
-//! Counts the frames of a message while their bytes go by.
+//! Counts the frames of a message while their bytes go by, and notes the code of a close frame.
 //!
-//! tungstenite bounds the bytes of a message but not its frames, so that empty fragments could come without end. This
-//! follows the frame headers alone (RFC 6455 section 5.2) and leaves every other judgement to tungstenite, which sees
-//! the same bytes.
+//! tungstenite bounds the bytes of a message but not its frames, so that empty fragments could come without end; and it
+//! takes a code that was registered after it was written for a mistake, and does not say which it was. This follows
+//! the frame headers (RFC 6455 section 5.2) and leaves every other judgement to tungstenite, which sees the same bytes.
 
 /// Where in the stream of frames the bytes have come to.
 #[derive(Debug, Default)]
@@ -12,6 +12,15 @@ pub(crate) struct Fragments {
     payload_left: u64,
     count: usize,
     exceeded: bool,
+    close: Option<Close>,
+}
+
+/// What has come of the code in a close frame.
+#[derive(Debug)]
+struct Close {
+    mask: [u8; 4],
+    come: usize,
+    code: u16,
 }
 
 impl Fragments {
@@ -21,6 +30,9 @@ impl Fragments {
         let mut at = 0;
         while at < bytes.len() && !self.exceeded {
             let skipped = usize::try_from(self.payload_left).unwrap_or(usize::MAX).min(bytes.len() - at);
+            if let Some(close) = &mut self.close {
+                close.read(&bytes[at..at + skipped]);
+            }
             self.payload_left -= skipped as u64;
             at += skipped;
             let Some(&byte) = bytes.get(at) else { break };
@@ -28,6 +40,7 @@ impl Fragments {
             self.header_length += 1;
             if let Some(length) = self.payload_length() {
                 self.payload_left = length;
+                self.close = self.close.take().or_else(|| self.close());
                 self.header_length = 0;
                 self.exceeded = !self.count(most);
             }
@@ -39,6 +52,17 @@ impl Fragments {
     /// Whether a message had more frames than allowed.
     pub(crate) fn exceeded(&self) -> bool {
         self.exceeded
+    }
+
+    /// The code of the first close frame, once it is there.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        self.close.as_ref().filter(|close| close.come == 2).map(|close| close.code)
+    }
+
+    /// What to note, where the header, now whole, is that of a close frame. One without a mask ends the connection.
+    fn close(&self) -> Option<Close> {
+        let mask = *self.header[..self.header_length].last_chunk()?;
+        (self.header[0] & 0x0f == 8).then_some(Close { mask, come: 0, code: 0 })
     }
 
     /// The length of the payload, once the header is whole.
@@ -67,6 +91,15 @@ impl Fragments {
             self.count = 0;
         }
         within
+    }
+}
+
+impl Close {
+    fn read(&mut self, payload: &[u8]) {
+        for byte in payload.iter().take(2 - self.come) {
+            self.code = self.code << 8 | u16::from(byte ^ self.mask[self.come]);
+            self.come += 1;
+        }
     }
 }
 
@@ -128,6 +161,27 @@ mod tests {
         for (most, expected) in [(3, within), (4, bytes.len())] {
             let mut fragments = Fragments::default();
             assert_eq!(bytes.iter().map(|byte| fragments.within(&[*byte], most)).sum::<usize>(), expected);
+        }
+    }
+
+    #[test]
+    fn the_code_of_a_close_frame_is_noted_wherever_its_bytes_are_split() {
+        let close = [&message(2, 3)[..], &[0x88, 0x84, 1, 2, 3, 4, 0x03 ^ 1, 0xf6 ^ 2, b'a' ^ 3, b'b' ^ 4]].concat();
+        for split in 0..close.len() {
+            let mut fragments = Fragments::default();
+            let (first, second) = close.split_at(split);
+            fragments.within(first, 3);
+            assert_eq!(fragments.close_code(), (split >= close.len() - 2).then_some(1014));
+            fragments.within(second, 3);
+            assert_eq!(fragments.close_code(), Some(1014));
+            // What follows is not looked at any more.
+            fragments.within(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8], 3);
+            assert_eq!(fragments.close_code(), Some(1014));
+        }
+        for without in [&close[..close.len() - 3], &[0x88, 0x80, 1, 2, 3, 4], &[0x88, 0x00], &message(1, 130)] {
+            let mut fragments = Fragments::default();
+            fragments.within(without, 3);
+            assert_eq!(fragments.close_code(), None);
         }
     }
 

@@ -51,6 +51,7 @@ pub mod code {
     pub const MESSAGE_TOO_BIG: u16 = 1009;
     pub const INTERNAL_ERROR: u16 = 1011;
     pub const TRY_AGAIN_LATER: u16 = 1013;
+    pub const BAD_GATEWAY: u16 = 1014;
 }
 
 /// What the messages of a client mean.
@@ -217,7 +218,14 @@ fn talk(
         let reply = match session.read() {
             Ok(Message::Text(text)) => meaning.text(&text),
             Ok(Message::Binary(bytes)) => meaning.binary(&bytes),
-            Ok(Message::Close(frame)) => return End::Asked(frame.map(|frame| frame.code.into())),
+            Ok(Message::Close(frame)) => {
+                let code = frame.map(|frame| match session.get_ref().fragments.close_code() {
+                    // tungstenite does not know it.
+                    Some(code::BAD_GATEWAY) => code::BAD_GATEWAY,
+                    _ => frame.code.into(),
+                });
+                return End::Asked(code);
+            }
             Ok(_) => Reply::Nothing,
             Err(Error::Io(e)) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 // RFC 6455 section 5.5.2: a ping finds out whether the peer is still there.

@@ -216,7 +216,7 @@ fn a_close_frame_that_is_malformed_is_a_protocol_error() {
 // Section 5.5.1: commonly the same code. Section 7.1.1: the server ends the TCP connection first.
 #[test]
 fn a_close_frame_is_answered_once_with_its_code_and_nothing_follows() {
-    let codes = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3999, 4000, 4999];
+    let codes = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999];
     for code in codes {
         closed_with(code, &[and_a_like(&close(code, b"")), and_a_like(&close(code, "bye \u{20ac}".as_bytes()))]);
     }
