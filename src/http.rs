@@ -110,10 +110,10 @@ pub(crate) fn request_line(line: &[u8]) -> Result<(&str, &str, u8), Reject> {
 /// Reads a head that the [`Scanner`] has found whole.
 pub(crate) fn parse(head: &[u8], limits: &Limits) -> Result<Request, Reject> {
     let start = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(head.len());
-    let end = start + head[start..].iter().position(|byte| *byte == b'\r').unwrap_or(head.len() - start);
-    let (method, target, minor) = request_line(&head[start..end])?;
+    let line = head[start..].split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let (method, target, minor) = request_line(line)?;
     let mut storage = vec![httparse::EMPTY_HEADER; limits.headers];
-    let fields = match httparse::parse_headers(&head[(end + 2).min(head.len())..], &mut storage) {
+    let fields = match httparse::parse_headers(&head[(start + line.len() + 2).min(head.len())..], &mut storage) {
         Ok(httparse::Status::Complete((_, fields))) => Fields(fields),
         Err(httparse::Error::TooManyHeaders) => return Err(Reject::new(431, "too many header fields")),
         Ok(httparse::Status::Partial) | Err(_) => return Err(Reject::bad("a header field is malformed")),

@@ -616,6 +616,11 @@ fn a_client_that_holds_its_body_back_is_answered_at_once() {
     assert_eq!(site.likes.count(), 2);
     rejected_likes(&[("Expect: 200-maybe\r\n\r\n", 417), ("Expect: \r\n\r\n", 417)]);
     answered(&[("GET /likes HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\r\n", 200)]);
+    // HTTP/1.0 knows no such field.
+    for expected in ["100-continue", "200-maybe"] {
+        let answer = site.connect().ask(format!("GET /likes HTTP/1.0\r\nExpect: {expected}\r\n\r\n"));
+        assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"numLikes":2}"#));
+    }
 }
 
 // RFC 9112 section 9.3.
