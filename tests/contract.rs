@@ -8,7 +8,7 @@ mod running;
 mod told;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use client::{Answer, Client, ask, connect, get, handshake};
+use client::{Answer, Client, ask, connect, get, handshake, reset};
 use live_likes::{Likes, Page, Server};
 use running::{Folder, Running, eventually};
 use sha1::{Digest, Sha1};
@@ -464,6 +464,12 @@ fn the_metrics_follow_what_happens() {
     one.say("dislike");
     assert_eq!(one.closed().0, 1008);
     drop(one);
+    // One that goes in the middle of a request is not refused, for nobody waits for an answer.
+    let mut gone = connect(server.addr);
+    gone.write_all(b"GET /likes HTTP/1.1\r\nHost: localhost\r\n\r\nGET /likes HT").unwrap();
+    client::read_head(&mut gone);
+    reset(gone);
+    eventually("there is the other one, and the one that asks", || metrics().sample("connections") == 2.0);
     for (reason, times) in [
         ("host", 1.0),
         ("origin", 1.0),
