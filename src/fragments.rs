@@ -15,10 +15,13 @@ pub(crate) struct Fragments {
     close: Option<Close>,
 }
 
+/// Bytes of a mask. A frame without one ends the connection, so that where it ends does not matter.
+const MASK: usize = 4;
+
 /// What has come of the code in a close frame.
 #[derive(Debug)]
 struct Close {
-    mask: [u8; 4],
+    mask: [u8; MASK],
     come: usize,
     code: u16,
 }
@@ -59,7 +62,7 @@ impl Fragments {
         self.close.as_ref().filter(|close| close.come == 2).map(|close| close.code)
     }
 
-    /// What to note, where the header, now whole, is that of a close frame. One without a mask ends the connection.
+    /// What to note, where the header, now whole, is that of a close frame.
     fn close(&self) -> Option<Close> {
         let mask = *self.header[..self.header_length].last_chunk()?;
         (self.header[0] & 0x0f == 8).then_some(Close { mask, come: 0, code: 0 })
@@ -76,8 +79,7 @@ impl Fragments {
             }
             short => (0, u64::from(short)),
         };
-        let mask = if second & 0x80 == 0 { 0 } else { 4 };
-        (self.header_length >= 2 && self.header_length == 2 + bytes + mask).then_some(length)
+        (self.header_length == 2 + bytes + MASK).then_some(length)
     }
 
     fn count(&mut self, most: usize) -> bool {

@@ -127,9 +127,12 @@ fn a_handshake_is_a_get() {
     refused(&all(501, ["BREW", "CONNECT", "get"].map(with)), |_| {});
     let site = Site::new(|_| {});
     let mut peer = site.connect();
-    peer.send(with("HEAD"));
-    let answer = peer.answer_to_head();
-    assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET")));
+    // The method is judged before the rest.
+    for head in [with("HEAD"), with("HEAD").replace(VERSION, ""), with("HEAD").replace(KEY, "")] {
+        peer.send(head);
+        let answer = peer.answer_to_head();
+        assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET")));
+    }
     assert_eq!(peer.ask(COUNT).status, 200);
 }
 
