@@ -174,9 +174,10 @@ impl<'t> Walker<'t> {
 fn means(mut inside: &[u8], word: &str) -> bool {
     for letter in word.bytes() {
         let (first, rest) = match inside {
-            [b'\\', b'u', digits @ ..] if digits.len() >= 4 => {
-                let code = std::str::from_utf8(&digits[..4]).ok().and_then(|code| u16::from_str_radix(code, 16).ok());
-                (code, &digits[4..])
+            &[b'\\', b'u', a, b, c, d, ref rest @ ..] => {
+                let digits = [a, b, c, d];
+                let code = std::str::from_utf8(&digits).ok().and_then(|code| u16::from_str_radix(code, 16).ok());
+                (code, rest)
             }
             [first, rest @ ..] => (Some(u16::from(*first)), rest),
             [] => return false,
