@@ -343,7 +343,7 @@ impl Outbox {
     }
 
     fn break_off(&self, gate: &mut Gate) {
-        *gate = Gate { closed: true, broken: true, listed: gate.listed, ..Gate::default() };
+        *gate = Gate { closed: true, broken: true, ..Gate::default() };
         self.wire.shut_down();
     }
 }
@@ -583,6 +583,17 @@ pub(crate) mod tests {
         assert!(!outbox.was_dropped());
         assert_eq!(outbox.retry(Instant::now() + DEADLINE).standing, Standing::Gone);
         assert!(outbox.was_dropped() && pipe.is_down());
+    }
+
+    #[test]
+    fn the_deadline_runs_from_where_a_client_fell_behind_and_not_from_when_it_last_kept_up() {
+        let (_pipe, outbox) = outbox(3);
+        assert_eq!(outbox.offer(&Round::only(1)).standing, Standing::Level);
+        let kept_up = Instant::now();
+        while Instant::now() == kept_up {}
+        assert_eq!(outbox.offer(&Round::only(2)).standing, Standing::Behind);
+        assert_eq!(outbox.retry(kept_up + DEADLINE).standing, Standing::Behind);
+        assert_eq!(outbox.retry(Instant::now() + DEADLINE).standing, Standing::Gone);
     }
 
     #[test]

@@ -78,10 +78,7 @@ impl FileStore {
     fn try_open(path: &Path) -> Result<Self, String> {
         let file = follow(path)?;
         let name = file.file_name().ok_or("it names no file")?;
-        let folder = match file.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
+        let folder = folder_of(&file).to_owned();
         let opened = File::open(&folder).map_err(|e| format!("cannot open its folder `{}`: {e}", folder.display()))?;
         // Before the lock file is made, so that a device is not given one.
         is_there(&file)?;
@@ -167,12 +164,18 @@ fn follow(path: &Path) -> Result<PathBuf, String> {
                 let target = fs::read_link(&path).map_err(|e| format!("cannot follow the link: {e}"))?;
                 path = path.parent().unwrap_or(Path::new("")).join(target);
             }
-            Ok(_) => return Ok(path),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(path),
-            Err(e) => return Err(e.to_string()),
+            // Where something is wrong with it, whoever opens it is told.
+            Ok(_) | Err(_) => return Ok(path),
         }
     }
     Err("too many symbolic links".to_owned())
+}
+
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 fn beside(file: &Path, name: &std::ffi::OsStr, ending: &str) -> PathBuf {
@@ -247,6 +250,14 @@ fn parse(bytes: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Were it another, a power cut could take likes back.
+    #[test]
+    fn the_folder_made_durable_is_the_one_that_the_file_is_in() {
+        for (file, folder) in [("db.txt", "."), ("a/db.txt", "a"), ("/a/b/db.txt", "/a/b"), ("/db.txt", "/")] {
+            assert_eq!(folder_of(Path::new(file)), Path::new(folder));
+        }
+    }
 
     #[test]
     fn a_store_that_is_gone_holds_no_lock_although_somebody_has_a_copy_of_its_descriptor() {

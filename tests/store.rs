@@ -320,6 +320,16 @@ fn what_a_crash_left_is_cleaned_up() {
 }
 
 /// Has a like fail while the folder is broken, and another succeed when it is mended.
+#[test]
+fn what_stands_in_the_way_of_a_save_is_refused_at_the_start() {
+    let folder = Folder::new();
+    let path = database(&folder, "16");
+    fs::create_dir(folder.join("db.txt.tmp")).unwrap();
+    let told = refusal(&path);
+    assert!(told.contains("db.txt.tmp") && told.contains("left by a crash"), "{told}");
+    assert_eq!(fs::read(&path).unwrap(), b"16");
+}
+
 fn shows_nothing_and_recovers(folder: &Path, break_it: impl FnOnce(), mend_it: impl FnOnce()) {
     let path = database(folder, "16");
     let likes = Likes::open(&path).unwrap();
