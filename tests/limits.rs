@@ -91,6 +91,8 @@ fn a_request_may_have_as_many_fields_as_the_limit_says() {
     assert_eq!(peer.ask(request(3)).status, 200);
     assert_eq!(peer.ask(request(4)).status, 431);
     peer.ends();
+    // It is judged as they come, too.
+    assert_eq!(site.connect().ask(request(4).strip_suffix("\r\n").unwrap()).status, 431);
     assert_eq!(site.likes.count(), 1);
 }
 
