@@ -256,7 +256,7 @@ fn end_of(error: Error) -> End {
     match error {
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::ConnectionClosed => End::Gone,
         Error::Io(e) if e.get_ref().is_some_and(|e| e.is::<TooManyFragments>()) => {
-            End::Close(code::MESSAGE_TOO_BIG, reason.into())
+            End::Close(code::MESSAGE_TOO_BIG, e.to_string().into())
         }
         Error::Io(_) | Error::AlreadyClosed => End::Gone,
         Error::Capacity(_) => End::Close(code::MESSAGE_TOO_BIG, reason.into()),

@@ -464,11 +464,15 @@ fn the_metrics_follow_what_happens() {
     one.say("dislike");
     assert_eq!(one.closed().0, 1008);
     drop(one);
-    // One that goes in the middle of a request is not refused, for nobody waits for an answer.
+    // Who goes without a word is not refused, for nobody waits for an answer.
     let mut gone = connect(server.addr);
     gone.write_all(b"GET /likes HTTP/1.1\r\nHost: localhost\r\n\r\nGET /likes HT").unwrap();
     client::read_head(&mut gone);
     reset(gone);
+    let mut gone = Client::new(server.addr);
+    assert_eq!(gone.count(), 19);
+    reset(gone.socket.get_ref().try_clone().unwrap());
+    drop(gone);
     eventually("there is the other one, and the one that asks", || metrics().sample("connections") == 2.0);
     for (reason, times) in [
         ("host", 1.0),

@@ -183,8 +183,15 @@ fn a_message_may_come_in_as_many_frames_as_the_limit_says() {
         assert_eq!(peer.frame(), Frame { first: 0x8a, payload: Vec::new() });
         assert_eq!(peer.frame(), Frame::text(&count.to_string()));
     }
-    peer.send([frame(0x01, b"li"), frame(0x00, b"k"), frame(0x00, b""), frame(0x80, b"e")].concat());
-    assert_eq!(peer.closed().close_code(), 1009);
+    let message = [frame(0x01, b"li"), frame(0x00, b"k"), frame(0x00, b""), frame(0x80, b"e")].concat();
+    for split in 1..message.len() {
+        let mut peer = site.watch();
+        peer.send(&message[..split]);
+        site.has_read_all();
+        peer.send(&message[split..]);
+        let last = peer.closed();
+        assert_eq!((last.close_code(), last.reason()), (1009, "a message may come in 3 frames"), "split at {split}");
+    }
     assert_eq!(site.likes.count(), 9);
 }
 
