@@ -91,7 +91,7 @@ impl Scanner {
     }
 
     fn too_long(&self, bytes: &[u8]) -> Reject {
-        if self.lines > 0 || self.target_over {
+        if self.target_over {
             Reject::new(431, "the request head is too long")
         } else if self.target_start.is_some() {
             Reject::new(414, "the target is too long")
