@@ -1,9 +1,9 @@
 //! Everyone who is shown the count: the registry of clients' outboxes, and the fan-out over it.
 //!
 //! A fan-out works on a copy of the registry's entries, so that joining, leaving and connecting never wait for a send.
-//! The copy is made under the lock, and serves until somebody joins or leaves. Who joins while a fan-out runs is shown the current
-//! count by its own thread; the outbox drops what would be a step back. Who leaves meanwhile may be sent to once
-//! more, into a closed outbox.
+//! The copy is made under the lock, and serves until somebody joins or leaves. Who joins while a fan-out runs is shown
+//! the current count by its own thread; the outbox drops what would be a step back. Who leaves meanwhile may be sent to
+//! once more, into a closed outbox.
 
 use crate::{
     mailbox::Mailbox,

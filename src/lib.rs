@@ -31,7 +31,7 @@
 //! - `liker.rs`: what one connection may send, and what its messages mean
 //! - `site.rs`: what all connections share
 //! - `session.rs`: one WebSocket: handshake, reading, heartbeat, close codes
-//! - `fragments.rs`: how many frames a message comes in
+//! - `fragments.rs`: how many frames a message comes in, and the code of a close
 //! - `request.rs`: reading requests from a socket, and closing one in stages
 //! - `model.rs`: the next few files under a model scheduler
 //! - `bench.rs`: what `cargo bench` measures of the next few files

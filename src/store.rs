@@ -164,8 +164,10 @@ fn follow(path: &Path) -> Result<PathBuf, String> {
                 let target = fs::read_link(&path).map_err(|e| format!("cannot follow the link: {e}"))?;
                 path = path.parent().unwrap_or(Path::new("")).join(target);
             }
-            // Where something is wrong with it, whoever opens it is told.
-            Ok(_) | Err(_) => return Ok(path),
+            Ok(_) => return Ok(path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(path),
+            // Not looked at, it may be a link, which a save would replace.
+            Err(e) => return Err(e.to_string()),
         }
     }
     Err("too many symbolic links".to_owned())
