@@ -6,14 +6,14 @@
 
 use live_likes::{
     Limits,
-    session::{Meaning, Reply, serve},
+    websocket::{Handler, Reply, serve},
 };
 use std::{net::TcpListener, thread};
 
 /// Says back whatever comes.
 struct Echo;
 
-impl Meaning for Echo {
+impl Handler for Echo {
     fn text(&mut self, text: &str) -> Reply {
         Reply::Text(text.to_owned())
     }

@@ -1,8 +1,8 @@
 //! What `cargo bench` needs of the fan-out, and nobody else: not part of the library's promises.
 
 use crate::{
-    audience::{Audience, Seat},
-    outbox::{Outbox, Round, Standing},
+    likes::audience::{Audience, Seat},
+    likes::outbox::{Outbox, Round, Standing},
 };
 use std::{
     net::TcpStream,

@@ -9,13 +9,13 @@
 //! what the server may refuse stands twice, and a new rule must be told to both.
 
 use crate::{
-    drain::Drain,
     error::Error,
-    http::{Body, Method, Reject, Request, is_token, parse},
+    http::drain::Drain,
+    http::request::{Body, Method, Reject, Request, is_token, parse},
+    http::scanner::Scanner,
     limits::Limits,
-    message::is_like,
-    scanner::Scanner,
-    store::{FileStore, Store},
+    store::{Store, text::FileStore},
+    websocket::message::is_like,
 };
 use serde_json::value::RawValue;
 use std::{

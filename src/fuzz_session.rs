@@ -9,14 +9,14 @@
 use crate::{
     error::Result,
     fuzz::{Draw, find, narrow},
-    http::{Body, Method, Reject, Request},
+    http::request::{Body, Method, Reject, Request},
     likes::Likes,
     limits::Limits,
-    message::is_like,
-    page::Page,
     server::Server,
-    service::Service,
+    server::page::Page,
+    server::service::Service,
     store::Store,
+    websocket::message::is_like,
 };
 use std::{
     io::{ErrorKind, Read, Write},

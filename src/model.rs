@@ -5,12 +5,12 @@
 //! left behind or waiting. `.ci/model` also plants mistakes in a copy of the core, to show that the model finds them.
 
 use crate::{
-    audience::Audience,
     error::{Error, Result},
     likes::Likes,
-    outbox::{Outbox, Round, Standing, tests::Pipe},
+    likes::audience::Audience,
+    likes::outbox::{Outbox, Round, Standing, tests::Pipe},
+    likes::sync::{Mutex, lock, thread},
     store::Store,
-    sync::{Mutex, lock, thread},
 };
 use std::sync::{
     Arc,

@@ -1,11 +1,11 @@
-//! The session by itself, with another meaning of a message: what a program gets that serves one on its own listener.
+//! The session by itself, with another handler of a message: what a program gets that serves one on its own listener.
 
 #[path = "support/wire.rs"]
 mod wire;
 
 use live_likes::{
     Likes, Limits, Server,
-    session::{Meaning, Reply, code, serve},
+    websocket::{Handler, Reply, code, serve},
 };
 use std::{
     io::{Read, Write},
@@ -18,7 +18,7 @@ use wire::{COUNT, Frame, HANDSHAKE, LIKE, PUT, Peer, close, frame, text, until};
 /// Says back what comes; closes when it is told to.
 struct Echo;
 
-impl Meaning for Echo {
+impl Handler for Echo {
     fn text(&mut self, text: &str) -> Reply {
         match text {
             "quiet" => Reply::Nothing,

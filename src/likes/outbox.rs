@@ -8,7 +8,7 @@
 //!
 //! What must never happen here: two frames mixed, a count after a higher one, anything after a close frame.
 
-use crate::sync::{Mutex, lock};
+use crate::likes::sync::{Mutex, lock};
 use std::{
     io,
     sync::Arc,

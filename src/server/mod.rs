@@ -1,15 +1,25 @@
 //! The server: what it is built of, where it listens, and how it is stopped.
 
+mod acceptor;
+pub(crate) mod access;
+mod connection;
+pub(crate) mod page;
+mod peer;
+mod rate;
+mod routes;
+pub(crate) mod service;
+mod state;
+
 use crate::{
-    access::Access,
-    door::Door,
     error::{Error, Result},
     likes::Likes,
     limits::{Limits, due_in},
-    page::Page,
-    rate::Rate,
-    service::Service,
-    site::Site,
+    server::acceptor::Acceptor,
+    server::access::Access,
+    server::page::Page,
+    server::rate::Rate,
+    server::service::Service,
+    server::state::State,
 };
 use std::{
     fmt,
@@ -125,7 +135,7 @@ impl Server {
     }
 
     fn build(self, loopback: Option<bool>) -> Result<Service> {
-        let site = Site {
+        let state = State {
             likes: self.likes,
             page: self.page,
             access: Access::new(&self.hosts, &self.origins)?,
@@ -135,7 +145,7 @@ impl Server {
             stopping: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
         };
-        Ok(Service::new(site))
+        Ok(Service::new(state))
     }
 }
 
@@ -172,15 +182,15 @@ impl Listening {
     /// where likes could not be saved within the time for a stop; [`Error::Listen`] where the listener fails.
     pub fn run(self) -> Result<()> {
         let Self { listener, woken, service, .. } = self;
-        let mut door = Door::new(listener, woken, &service);
-        let result = door.accept_until_stopped();
+        let mut acceptor = Acceptor::new(listener, woken, &service);
+        let result = acceptor.accept_until_stopped();
         let deadline = due_in(service.limits().stop_within);
         service.begin_stop();
         // Who comes now is told that it is over, rather than left to wait.
         while service.is_busy() && Instant::now() < service.cut_off(deadline) {
-            door.accept_briefly();
+            acceptor.accept_briefly();
         }
-        drop(door);
+        drop(acceptor);
         service.end_stop(deadline)?;
         result
     }

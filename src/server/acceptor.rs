@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    service::Service,
+    server::service::Service,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use std::{
@@ -29,7 +29,7 @@ const REFUSED_HELD: usize = 64;
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// Where connections come in.
-pub(crate) struct Door<'s> {
+pub(crate) struct Acceptor<'s> {
     listener: TcpListener,
     woken: UnixStream,
     service: &'s Service,
@@ -39,7 +39,7 @@ pub(crate) struct Door<'s> {
     starved: bool,
 }
 
-impl<'s> Door<'s> {
+impl<'s> Acceptor<'s> {
     pub(crate) fn new(listener: TcpListener, woken: UnixStream, service: &'s Service) -> Self {
         Self { listener, woken, service, refused: VecDeque::new(), starved: false }
     }

@@ -4,7 +4,7 @@
 //! however the bytes are split, and a head that never ends costs no more than its limit.
 
 use crate::{
-    http::{Reject, is_token, request_line},
+    http::request::{Reject, is_token, request_line},
     limits::Limits,
 };
 
@@ -107,8 +107,8 @@ impl Scanner {
 mod tests {
     use super::*;
     use crate::{
-        drain::Drain,
-        http::{Authority, Body, Handshake, Method, Request, parse},
+        http::drain::Drain,
+        http::request::{Authority, Body, Handshake, Method, Request, parse},
     };
     use proptest::prelude::*;
 

@@ -6,13 +6,13 @@
 
 use crate::{
     error::{Error, Result},
-    response::Response,
+    http::response::Response,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
 use std::path::Path;
 
-const BUILT_IN: &str = include_str!("../index.html");
+const BUILT_IN: &str = include_str!("../../index.html");
 const MARKS: [&str; 2] = ["<!--likes-->", "<!--/likes-->"];
 
 /// The content policy of the built-in page: its own script and style, by their hashes, and nothing else.

@@ -4,8 +4,8 @@
 //! and the newest for one that does not. So the queue is bounded, and one that is full is replaced by the newest.
 
 use crate::{
-    outbox::MOST_IN_ROUND,
-    sync::{Condvar, Mutex, lock, wait, wait_for},
+    likes::outbox::MOST_IN_ROUND,
+    likes::sync::{Condvar, Mutex, lock, wait, wait_for},
 };
 use std::{collections::VecDeque, ops::RangeInclusive, time::Instant};
 
@@ -52,7 +52,7 @@ impl Mailbox {
         lock(&self.inner).at_least = count;
     }
 
-    /// Puts in the count as it is, unless a round has come first: see [`Outbox::begin`](crate::outbox::Outbox::begin).
+    /// Puts in the count as it is, unless a round has come first: see [`Outbox::begin`](crate::likes::outbox::Outbox::begin).
     pub(crate) fn begin(&self, count: u64) {
         let mut inner = lock(&self.inner);
         if inner.last.is_none() {

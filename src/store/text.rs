@@ -1,4 +1,4 @@
-//! Where the count is kept: the [`Store`] trait, and the file store behind `db.txt`.
+//! A count in a text file, `db.txt`.
 //!
 //! A save writes the whole number to a temporary file beside the database, makes that durable, renames it over the
 //! database and makes the rename durable. A reader, or a machine that comes back from a power cut, therefore finds
@@ -7,7 +7,10 @@
 //!
 //! What must never happen here: a total returned that the disk could still lose.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    store::Store,
+};
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
@@ -18,20 +21,6 @@ use std::{
 
 /// Bytes that a database may hold: twenty digits and plenty of white space.
 const LONGEST: u64 = 64;
-
-/// Keeps the count. One counter owns it and calls it from one thread.
-pub trait Store: Send + 'static {
-    /// The number of likes kept, durably.
-    fn total(&mut self) -> u64;
-
-    /// Adds likes, makes the new total durable and returns it. With 0 it proves that saving works.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotSaved`] where nothing has changed, so that the same call may be tried again.
-    /// [`Error::Undecided`] where it is not known whether the likes were added; the store is not called again.
-    fn add(&mut self, likes: u64) -> Result<u64>;
-}
 
 /// A count in a text file, `db.txt`: the decimal number and nothing else.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! A subscriber within the process: its place in the audience, and what it is shown there.
 
-use crate::{audience::Audience, mailbox::Mailbox, sync::Arc};
+use crate::{likes::audience::Audience, likes::mailbox::Mailbox, likes::sync::Arc};
 use std::{
     fmt,
     time::{Duration, Instant},

@@ -1,10 +1,10 @@
 //! Reading requests from a socket: every read with a size limit and a deadline, every close in stages.
 
 use crate::{
-    drain::Drain,
-    http::{Reject, Request, parse},
+    http::drain::Drain,
+    http::request::{Reject, Request, parse},
+    http::scanner::Scanner,
     limits::{Limits, due_in},
-    scanner::Scanner,
 };
 use std::{
     io::{self, Read},

@@ -1,15 +1,15 @@
 //! One connection: read a request, answer it, and again; or hand over to a session.
 
 use crate::{
-    http::Method,
-    liker::Liker,
+    http::reader::{Inbox, NoRequest, close_in_stages},
+    http::request::Method,
+    http::response::Response,
+    likes::outbox::Outbox,
     metrics::Refused,
-    outbox::Outbox,
-    request::{Inbox, NoRequest, close_in_stages},
-    response::Response,
-    routes::{self, Answer},
-    session::{self, Ending, code},
-    site::Site,
+    server::peer::Peer,
+    server::routes::{self, Answer},
+    server::state::State,
+    websocket::{self, Ending, code},
 };
 use std::{
     io::{self, Write},
@@ -24,58 +24,58 @@ use std::{
 /// # Errors
 ///
 /// What the socket said, where it broke in the middle of something.
-pub(crate) fn serve(site: &Site, stream: &Arc<TcpStream>, early: Vec<u8>, upgraded: impl FnOnce()) -> io::Result<()> {
+pub(crate) fn serve(state: &State, stream: &Arc<TcpStream>, early: Vec<u8>, upgraded: impl FnOnce()) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(site.limits.write_deadline))?;
-    let loopback = match site.loopback {
+    stream.set_write_timeout(Some(state.limits.write_deadline))?;
+    let loopback = match state.loopback {
         Some(loopback) => loopback,
         None => stream.local_addr()?.ip().to_canonical().is_loopback(),
     };
-    let mut liker = Liker::new(site, stream.peer_addr()?.ip(), loopback);
+    let mut peer = Peer::new(state, stream.peer_addr()?.ip(), loopback);
     let mut inbox = Inbox::new(stream, early);
     loop {
-        let request = match inbox.request(&site.limits) {
+        let request = match inbox.request(&state.limits) {
             Ok(request) => request,
             Err(NoRequest::Ended) => return Ok(()),
             Err(NoRequest::Rejected(reject)) => {
                 log::debug!("rejected a request: {} {}", reject.status, reject.problem);
                 let timeout = reject.status == 408;
-                site.likes.metrics().refused(if timeout { Refused::Timeout } else { Refused::BadRequest });
+                state.likes.metrics().refused(if timeout { Refused::Timeout } else { Refused::BadRequest });
                 write(stream, &Response::from(&reject).encode(false, false, SystemTime::now()))?;
-                close_in_stages(stream, &site.limits);
+                close_in_stages(stream, &state.limits);
                 return Ok(());
             }
         };
-        let response = match routes::answer(site, &request, &mut liker) {
+        let response = match routes::answer(state, &request, &mut peer) {
             Answer::Response(response) => response,
             Answer::Upgrade(bytes) => {
                 write(stream, &bytes)?;
                 upgraded();
-                watch(site, stream, inbox.into_rest(), &mut liker);
+                watch(state, stream, inbox.into_rest(), &mut peer);
                 return Ok(());
             }
         };
-        let keep_alive = request.keep_alive && !site.is_stopping();
+        let keep_alive = request.keep_alive && !state.is_stopping();
         write(stream, &response.encode(request.method == Method::Head, keep_alive, SystemTime::now()))?;
         if !keep_alive {
-            close_in_stages(stream, &site.limits);
+            close_in_stages(stream, &state.limits);
             return Ok(());
         }
     }
 }
 
 /// Shows a client the counts, and takes its likes.
-fn watch(site: &Site, stream: &Arc<TcpStream>, early: Vec<u8>, liker: &mut Liker<'_>) {
-    let outbox = Arc::new(Outbox::new(stream.clone(), site.limits.write_deadline));
-    let _seat = site.likes.join(&outbox);
-    if site.is_stopping() {
+fn watch(state: &State, stream: &Arc<TcpStream>, early: Vec<u8>, peer: &mut Peer<'_>) {
+    let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline));
+    let _seat = state.likes.join(&outbox);
+    if state.is_stopping() {
         // The stop may have told everyone before this one came in.
         outbox.close(Some(code::GOING_AWAY), routes::SHUTTING_DOWN);
     }
-    let ending = session::run(stream, &outbox, early, &site.limits, liker);
+    let ending = websocket::run(stream, &outbox, early, &state.limits, peer);
     // What the client's messages mean is judged, and counted, where they are taken; how they come, in the session.
     if let Ending::Closed(code::PROTOCOL_ERROR | code::INVALID_PAYLOAD | code::MESSAGE_TOO_BIG) = ending {
-        site.likes.metrics().refused(Refused::BadMessage);
+        state.likes.metrics().refused(Refused::BadMessage);
     }
 }
 

@@ -7,13 +7,16 @@
 //!
 //! What must never happen here: a wait without a deadline, a byte to the socket past the outbox.
 
+mod fragments;
+pub(crate) mod message;
+
 use crate::{
-    fragments::Fragments,
-    http::{Body, Method, Request},
+    http::reader::{Inbox, NoRequest, close_in_stages},
+    http::request::{Body, Method, Request},
+    http::response::Response,
+    likes::outbox::{Outbox, Standing},
     limits::Limits,
-    outbox::{Outbox, Standing},
-    request::{Inbox, NoRequest, close_in_stages},
-    response::Response,
+    websocket::fragments::Fragments,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use std::{
@@ -55,7 +58,7 @@ pub mod code {
 }
 
 /// What the messages of a client mean.
-pub trait Meaning {
+pub trait Handler {
     /// A text message has come.
     fn text(&mut self, text: &str) -> Reply;
     /// A binary message has come.
@@ -87,8 +90,8 @@ pub(crate) enum Ending {
 
 /// Serves one accepted connection as a WebSocket, on any path and for any origin, until it ends.
 ///
-/// This is the very session that a [`Server`](crate::Server) runs at `/liveLikes`, with another meaning of a message.
-pub fn serve(stream: TcpStream, limits: &Limits, meaning: &mut impl Meaning) {
+/// This is the very session that a [`Server`](crate::Server) runs at `/liveLikes`, with another handler of a message.
+pub fn serve(stream: TcpStream, limits: &Limits, handler: &mut impl Handler) {
     let _ = stream.set_nodelay(true);
     let _ = stream.set_write_timeout(Some(limits.write_deadline));
     let mut inbox = Inbox::new(&stream, Vec::new());
@@ -108,7 +111,7 @@ pub fn serve(stream: TcpStream, limits: &Limits, meaning: &mut impl Meaning) {
     }
     let stream = Arc::new(stream);
     let outbox = Outbox::new(stream.clone(), limits.write_deadline);
-    run(&stream, &outbox, early, limits, meaning);
+    run(&stream, &outbox, early, limits, handler);
 }
 
 /// The answer to a handshake by another method.
@@ -164,7 +167,7 @@ pub(crate) fn run(
     outbox: &Outbox,
     early: Vec<u8>,
     limits: &Limits,
-    meaning: &mut impl Meaning,
+    handler: &mut impl Handler,
 ) -> Ending {
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER);
     let config = WebSocketConfig::default()
@@ -176,7 +179,7 @@ pub(crate) fn run(
     let socket = Socket { stream, outbox, early, fragments: Fragments::default(), limits };
     let mut session = WebSocket::from_raw_socket(socket, Role::Server, Some(config));
 
-    let (ending, code, reason) = match talk(&mut session, stream, outbox, limits, meaning) {
+    let (ending, code, reason) = match talk(&mut session, stream, outbox, limits, handler) {
         End::Gone => return Ending::Peer,
         // RFC 6455 section 5.5.1: a close frame is answered with one, which commonly repeats its code.
         End::Asked(code) => (Ending::Peer, code, Cow::Borrowed("")),
@@ -207,7 +210,7 @@ fn talk(
     stream: &TcpStream,
     outbox: &Outbox,
     limits: &Limits,
-    meaning: &mut impl Meaning,
+    handler: &mut impl Handler,
 ) -> End {
     let mut pinged = false;
     let wait = |time: Duration| stream.set_read_timeout(Some(time)).is_ok();
@@ -216,8 +219,8 @@ fn talk(
     }
     loop {
         let reply = match session.read() {
-            Ok(Message::Text(text)) => meaning.text(&text),
-            Ok(Message::Binary(bytes)) => meaning.binary(&bytes),
+            Ok(Message::Text(text)) => handler.text(&text),
+            Ok(Message::Binary(bytes)) => handler.binary(&bytes),
             Ok(Message::Close(frame)) => {
                 let code = frame.map(|frame| match session.get_ref().fragments.close_code() {
                     // tungstenite does not know it.

@@ -1,7 +1,7 @@
 //! Reads a request's body in order to throw it away: says where it ends, and whether it is one.
 
 use crate::{
-    http::{Body, Reject},
+    http::request::{Body, Reject},
     limits::Limits,
 };
 

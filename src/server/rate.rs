@@ -4,7 +4,7 @@
 //! whose bucket is full again is forgotten, so the table holds those that liked within the last second, and a few
 //! more until it is next swept.
 
-use crate::sync::{Mutex, lock};
+use crate::likes::sync::{Mutex, lock};
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},

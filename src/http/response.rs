@@ -1,6 +1,6 @@
 //! HTTP/1.1 responses: a [`Response`] in, bytes out. Knows no clock but the one it is handed.
 
-use crate::{date::imf_fixdate, http::Reject};
+use crate::{http::date::imf_fixdate, http::request::Reject};
 use std::{borrow::Cow, fmt, time::SystemTime};
 
 /// An answer.

@@ -6,9 +6,9 @@
 //! once more, into a closed outbox.
 
 use crate::{
-    mailbox::Mailbox,
-    outbox::{Outbox, Round, Standing},
-    sync::{Arc, Mutex, lock},
+    likes::mailbox::Mailbox,
+    likes::outbox::{Outbox, Round, Standing},
+    likes::sync::{Arc, Mutex, lock},
 };
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -226,7 +226,7 @@ impl Audience {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
-    use crate::outbox::{Wire, tests::Pipe};
+    use crate::likes::outbox::{Wire, tests::Pipe};
     use std::{io, sync::mpsc, thread, time::Duration};
 
     const SOON: Duration = Duration::from_secs(20);

@@ -2,16 +2,16 @@
 
 use crate::{
     error::Error,
-    message::is_like,
     metrics::Refused,
-    session::{Meaning, Reply, code},
-    site::Site,
+    server::state::State,
+    websocket::message::is_like,
+    websocket::{Handler, Reply, code},
 };
 use std::{net::IpAddr, time::Instant};
 
 /// What is known of the peer at the other end of a connection.
-pub(crate) struct Liker<'s> {
-    site: &'s Site,
+pub(crate) struct Peer<'s> {
+    state: &'s State,
     address: IpAddr,
     /// The server is on a loopback address, so only this machine can reach it.
     pub(crate) loopback: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Liker<'s> {
 
 /// Why a like is not taken.
 #[derive(Debug)]
-pub(crate) enum NoLike {
+pub(crate) enum LikeRefused {
     /// This connection has had its likes.
     Connection(u64),
     /// This address likes too fast.
@@ -29,7 +29,7 @@ pub(crate) enum NoLike {
     Counter(Error),
 }
 
-impl std::fmt::Display for NoLike {
+impl std::fmt::Display for LikeRefused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Connection(most) => write!(f, "a connection may send {most} likes"),
@@ -42,57 +42,57 @@ impl std::fmt::Display for NoLike {
     }
 }
 
-impl<'s> Liker<'s> {
-    pub(crate) fn new(site: &'s Site, address: IpAddr, loopback: bool) -> Self {
-        Self { site, address, loopback, likes: 0 }
+impl<'s> Peer<'s> {
+    pub(crate) fn new(state: &'s State, address: IpAddr, loopback: bool) -> Self {
+        Self { state, address, loopback, likes: 0 }
     }
 
     /// Adds a like and waits until it is saved.
-    pub(crate) fn like(&mut self) -> Result<u64, NoLike> {
-        let result = self.admit().and_then(|()| self.site.likes.like().map_err(NoLike::Counter));
+    pub(crate) fn like(&mut self) -> Result<u64, LikeRefused> {
+        let result = self.admit().and_then(|()| self.state.likes.like().map_err(LikeRefused::Counter));
         self.account(result)
     }
 
-    fn like_without_waiting(&mut self) -> Result<(), NoLike> {
-        let result = self.admit().and_then(|()| self.site.likes.like_without_waiting().map_err(NoLike::Counter));
+    fn like_without_waiting(&mut self) -> Result<(), LikeRefused> {
+        let result = self.admit().and_then(|()| self.state.likes.like_without_waiting().map_err(LikeRefused::Counter));
         self.account(result)
     }
 
-    fn admit(&self) -> Result<(), NoLike> {
-        if let Some(most) = self.site.limits.likes_per_connection
+    fn admit(&self) -> Result<(), LikeRefused> {
+        if let Some(most) = self.state.limits.likes_per_connection
             && self.likes >= most
         {
-            return Err(NoLike::Connection(most));
+            return Err(LikeRefused::Connection(most));
         }
-        match (&self.site.rate, self.site.limits.likes_per_second_and_address) {
-            (Some(rate), Some(most)) if !rate.take(self.address, Instant::now()) => Err(NoLike::Address(most)),
+        match (&self.state.rate, self.state.limits.likes_per_second_and_address) {
+            (Some(rate), Some(most)) if !rate.take(self.address, Instant::now()) => Err(LikeRefused::Address(most)),
             _ => Ok(()),
         }
     }
 
-    fn account<T>(&mut self, result: Result<T, NoLike>) -> Result<T, NoLike> {
+    fn account<T>(&mut self, result: Result<T, LikeRefused>) -> Result<T, LikeRefused> {
         match &result {
             Ok(_) => self.likes += 1,
-            Err(NoLike::Counter(_)) => self.site.likes.metrics().refused(Refused::Unavailable),
-            Err(_) => self.site.likes.metrics().refused(Refused::Rate),
+            Err(LikeRefused::Counter(_)) => self.state.likes.metrics().refused(Refused::Unavailable),
+            Err(_) => self.state.likes.metrics().refused(Refused::Rate),
         }
         result
     }
 }
 
-impl Meaning for Liker<'_> {
+impl Handler for Peer<'_> {
     fn text(&mut self, text: &str) -> Reply {
         if !is_like(text) {
-            self.site.likes.metrics().refused(Refused::BadMessage);
+            self.state.likes.metrics().refused(Refused::BadMessage);
             return Reply::Close(code::POLICY_VIOLATION, r#"expected {"type":"like"}"#.into());
         }
         match self.like_without_waiting() {
             Ok(()) => Reply::Nothing,
             Err(problem) => {
                 let code = match &problem {
-                    NoLike::Counter(Error::NotSaved(_)) => code::TRY_AGAIN_LATER,
-                    NoLike::Counter(Error::Undecided(_)) => code::INTERNAL_ERROR,
-                    NoLike::Counter(Error::Closed) => code::GOING_AWAY,
+                    LikeRefused::Counter(Error::NotSaved(_)) => code::TRY_AGAIN_LATER,
+                    LikeRefused::Counter(Error::Undecided(_)) => code::INTERNAL_ERROR,
+                    LikeRefused::Counter(Error::Closed) => code::GOING_AWAY,
                     _ => code::POLICY_VIOLATION,
                 };
                 Reply::Close(code, problem.to_string().into())
@@ -101,7 +101,7 @@ impl Meaning for Liker<'_> {
     }
 
     fn binary(&mut self, _: &[u8]) -> Reply {
-        self.site.likes.metrics().refused(Refused::BadMessage);
+        self.state.likes.metrics().refused(Refused::BadMessage);
         Reply::Close(code::UNSUPPORTED_DATA, r#"expected the text {"type":"like"}"#.into())
     }
 }

@@ -8,16 +8,22 @@
 //!
 //! What must never happen here: the mutex held across I/O.
 
+pub(crate) mod audience;
+pub(crate) mod mailbox;
+pub(crate) mod outbox;
+pub(crate) mod subscription;
+pub(crate) mod sync;
+
 use crate::{
-    audience::{Audience, Seat},
     error::{Error, Result},
+    likes::audience::{Audience, Seat},
+    likes::mailbox::Mailbox,
+    likes::outbox::{MOST_IN_ROUND, Outbox, Round},
+    likes::subscription::Subscription,
+    likes::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, lock, thread, wait, wait_for},
     limits::{Limits, due_in},
-    mailbox::Mailbox,
     metrics::Metrics,
-    outbox::{MOST_IN_ROUND, Outbox, Round},
-    store::{FileStore, Store},
-    subscription::Subscription,
-    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, lock, thread, wait, wait_for},
+    store::{Store, text::FileStore},
 };
 use std::{
     fmt,

@@ -1,11 +1,13 @@
 //! What all connections of one server share.
 
-use crate::{access::Access, likes::Likes, limits::Limits, metrics::Gauges, page::Page, rate::Rate};
+use crate::{
+    likes::Likes, limits::Limits, metrics::Gauges, server::access::Access, server::page::Page, server::rate::Rate,
+};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// One served counter: the likes, the page they are shown on, and the rules for who may like.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub(crate) struct State {
     pub(crate) likes: Likes,
     pub(crate) page: Page,
     pub(crate) limits: Limits,
@@ -17,7 +19,7 @@ pub(crate) struct Site {
     pub(crate) connections: AtomicUsize,
 }
 
-impl Site {
+impl State {
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }

@@ -6,7 +6,7 @@
 
 use crate::{
     error::{Error, Result},
-    http::{Authority, authority},
+    http::request::{Authority, authority},
 };
 use std::net::IpAddr;
 

@@ -1,17 +1,17 @@
 //! The connections of a server: the table of them, and the end of them all.
 
 use crate::{
-    connection,
     error::Result,
+    http::reader::close_in_stages,
+    http::response::Response,
+    likes::outbox::Wire,
+    likes::sync::{Condvar, Mutex, lock, wait_for},
     limits::{Limits, due_in},
     metrics::Refused,
-    outbox::Wire,
-    request::close_in_stages,
-    response::Response,
-    routes::SHUTTING_DOWN,
-    session::code,
-    site::Site,
-    sync::{Condvar, Mutex, lock, wait_for},
+    server::connection,
+    server::routes::SHUTTING_DOWN,
+    server::state::State,
+    websocket::code,
 };
 use std::{
     collections::HashMap,
@@ -28,8 +28,8 @@ pub struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(site: Site) -> Self {
-        Self { shared: Arc::new(Shared { site, table: Mutex::default(), left: Condvar::new() }) }
+    pub(crate) fn new(state: State) -> Self {
+        Self { shared: Arc::new(Shared { state, table: Mutex::default(), left: Condvar::new() }) }
     }
 
     /// Serves an accepted connection on the calling thread, until it ends.
@@ -77,7 +77,7 @@ impl Service {
 
 /// What the connections of a server share, and the table of them.
 struct Shared {
-    site: Site,
+    state: State,
     table: Mutex<Table>,
     /// A connection has ended.
     left: Condvar,
@@ -95,7 +95,7 @@ struct Table {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("site", &self.site).finish_non_exhaustive()
+        f.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
@@ -103,21 +103,21 @@ impl Service {
     /// Takes a connection in, unless there are too many.
     pub(crate) fn enter(&self, stream: &Arc<TcpStream>) -> Option<Place> {
         let mut table = lock(&self.shared.table);
-        if table.held >= self.shared.site.limits.connections {
+        if table.held >= self.shared.state.limits.connections {
             return None;
         }
-        let (number, late) = (table.next, self.shared.site.is_stopping());
+        let (number, late) = (table.next, self.shared.state.is_stopping());
         table.next += 1;
         table.held += 1;
         table.late += usize::from(late);
         table.plain.insert(number, stream.clone());
-        self.shared.site.connections.store(table.held, Ordering::Relaxed);
+        self.shared.state.connections.store(table.held, Ordering::Relaxed);
         Some(Place { shared: self.shared.clone(), number, late, stream: stream.clone() })
     }
 
     /// Answers 503 without waiting. A new socket's buffer has room for it.
     pub(crate) fn refuse(&self, stream: &TcpStream, problem: &str) {
-        self.shared.site.likes.metrics().refused(Refused::Connections);
+        self.shared.state.likes.metrics().refused(Refused::Connections);
         let answer = Response::error(503, problem).field("Retry-After", "10").encode(false, false, SystemTime::now());
         let _ = stream.send_now(&answer);
         let _ = stream.shutdown(Shutdown::Write);
@@ -128,17 +128,17 @@ impl Service {
         {
             // Under the lock, so that who enters is either in the table by now or counted as late.
             let table = lock(&self.shared.table);
-            self.shared.site.stopping.store(true, Ordering::SeqCst);
+            self.shared.state.stopping.store(true, Ordering::SeqCst);
             // A connection that waits for a request sees its end; one that is being answered ends after the answer.
             for stream in table.plain.values() {
                 let _ = stream.shutdown(Shutdown::Read);
             }
         }
-        self.shared.site.likes.close_clients(code::GOING_AWAY, SHUTTING_DOWN);
+        self.shared.state.likes.close_clients(code::GOING_AWAY, SHUTTING_DOWN);
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        &self.shared.site.limits
+        &self.shared.state.limits
     }
 
     /// Whether connections are left that came before the stop began.
@@ -149,7 +149,7 @@ impl Service {
 
     /// Until when connections may end by themselves. The rest of the time for a stop is for saving.
     pub(crate) fn cut_off(&self, deadline: Instant) -> Instant {
-        let limits = &self.shared.site.limits;
+        let limits = &self.shared.state.limits;
         deadline
             .checked_sub(limits.stop_within.saturating_sub(limits.close_within.min(limits.stop_within / 2)))
             .unwrap_or(deadline)
@@ -160,8 +160,8 @@ impl Service {
         for stream in lock(&self.shared.table).plain.values() {
             stream.shut_down();
         }
-        self.shared.site.likes.audience().abandon_all();
-        self.shared.site.likes.flush(deadline.saturating_duration_since(Instant::now())).map(drop)
+        self.shared.state.likes.audience().abandon_all();
+        self.shared.state.likes.flush(deadline.saturating_duration_since(Instant::now())).map(drop)
     }
 }
 
@@ -176,7 +176,7 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn serve(self, early: Vec<u8>) {
         let upgraded = || _ = lock(&self.shared.table).plain.remove(&self.number);
-        if let Err(e) = connection::serve(&self.shared.site, &self.stream, early, upgraded) {
+        if let Err(e) = connection::serve(&self.shared.state, &self.stream, early, upgraded) {
             log::debug!("a connection broke: {e}");
         }
     }
@@ -188,7 +188,7 @@ impl Drop for Place {
         table.plain.remove(&self.number);
         table.held -= 1;
         table.late -= usize::from(self.late);
-        self.shared.site.connections.store(table.held, Ordering::Relaxed);
+        self.shared.state.connections.store(table.held, Ordering::Relaxed);
         self.shared.left.notify_all();
     }
 }
