@@ -36,11 +36,16 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// When a like is saved: the store refused, and nothing has changed. It may work later.
+    /// When a counter or a server starts: the system has no thread for it.
+    Thread(io::Error),
+    /// When a like is saved: it was not, and nothing has changed. It may work later.
     NotSaved(String),
-    /// When a like is saved: the store failed halfway, so that nobody knows what it holds.
+    /// When a like is saved: its outcome is not known, because the store takes too long or has failed halfway. It is
+    /// tried again, and counts once.
+    Unknown(String),
+    /// When a like is saved: the store has failed halfway, or broken its contract, so that nobody knows what it holds.
     /// The counter has stopped for good; opening it anew finds out.
-    Undecided(String),
+    Stopped(String),
     /// When a like arrives: the count is [`u64::MAX`].
     Full,
     /// When a like arrives: the counter has been closed.
@@ -60,8 +65,10 @@ impl fmt::Display for Error {
                 write!(f, "cannot use the database `{}`: {problem}", path.display())
             }
             Self::Page { path, source } => write!(f, "cannot read the page `{}`: {source}", path.display()),
+            Self::Thread(source) => write!(f, "cannot start a thread: {source}"),
             Self::NotSaved(reason) => write!(f, "the like was not saved: {reason}"),
-            Self::Undecided(reason) => {
+            Self::Unknown(reason) => write!(f, "it is not known whether the like is saved: {reason}"),
+            Self::Stopped(reason) => {
                 write!(f, "the counter has stopped, because it is not known what is saved: {reason}")
             }
             Self::Full => write!(f, "the count is {}, the largest there is", u64::MAX),
@@ -73,7 +80,9 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Bind { source, .. } | Self::Listen(source) | Self::Page { source, .. } => Some(source),
+            Self::Bind { source, .. } | Self::Listen(source) | Self::Thread(source) | Self::Page { source, .. } => {
+                Some(source)
+            }
             _ => None,
         }
     }

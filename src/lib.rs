@@ -41,7 +41,11 @@ pub use error::{Error, Result};
 pub use likes::{Likes, subscription::Subscription};
 pub use limits::Limits;
 pub use server::{Handle, Listening, Server, page::Page, service::Service};
-pub use store::{Store, text::FileStore};
+pub use store::{
+    Feed, Store,
+    change::{BatchId, Change, Count, Outcome, Post},
+    text::FileStore,
+};
 
 /// The README's program, compiled with the tests.
 #[cfg(doctest)]

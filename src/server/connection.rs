@@ -5,6 +5,7 @@ use crate::{
     http::request::Method,
     http::response::Response,
     likes::outbox::Outbox,
+    likes::round::Dialect,
     metrics::Refused,
     server::peer::Peer,
     server::routes::{self, Answer},
@@ -66,13 +67,15 @@ pub(crate) fn serve(state: &State, stream: &Arc<TcpStream>, early: Vec<u8>, upgr
 
 /// Shows a client the counts, and takes its likes.
 fn watch(state: &State, stream: &Arc<TcpStream>, early: Vec<u8>, peer: &mut Peer<'_>) {
-    let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline));
-    let _seat = state.likes.join(&outbox);
+    let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, Dialect::Bare));
+    let client = state.enter(outbox.clone());
+    let _registration = state.likes.join(&outbox);
     if state.is_stopping() {
         // The stop may have told everyone before this one came in.
-        outbox.close(Some(code::GOING_AWAY), routes::SHUTTING_DOWN);
+        state.likes.close_client(&outbox, code::GOING_AWAY, routes::SHUTTING_DOWN);
     }
     let ending = websocket::run(stream, &outbox, early, &state.limits, peer);
+    drop(client);
     // What the client's messages mean is judged, and counted, where they are taken; how they come, in the session.
     if let Ending::Closed(code::PROTOCOL_ERROR | code::INVALID_PAYLOAD | code::MESSAGE_TOO_BIG) = ending {
         state.likes.metrics().refused(Refused::BadMessage);

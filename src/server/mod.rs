@@ -120,9 +120,10 @@ impl Server {
         wake.set_nonblocking(true).map_err(Error::Listen)?;
         let handle = Handle { wake: Arc::new(wake) };
         let stop = handle.clone();
-        self.likes.when_dead(move || stop.stop());
+        let when_stopped: Arc<dyn Fn() + Send + Sync> = Arc::new(move || stop.stop());
+        self.likes.when_stopped(&when_stopped);
         let service = self.build(Some(addr.ip().to_canonical().is_loopback()))?;
-        Ok(Listening { listener, addr, woken, handle, service })
+        Ok(Listening { listener, addr, woken, handle, _when_stopped: when_stopped, service })
     }
 
     /// Serves connections that a host program accepts itself.
@@ -144,19 +145,27 @@ impl Server {
             limits: self.limits,
             stopping: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
+            clients: Default::default(),
+            dropped: Default::default(),
         };
         Ok(Service::new(state))
     }
 }
 
 /// A server that listens, and accepts once it runs.
-#[derive(Debug)]
 pub struct Listening {
     listener: TcpListener,
     addr: SocketAddr,
     woken: UnixStream,
     handle: Handle,
+    _when_stopped: Arc<dyn Fn() + Send + Sync>,
     service: Service,
+}
+
+impl fmt::Debug for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listening").field("addr", &self.addr).finish_non_exhaustive()
+    }
 }
 
 impl Listening {
@@ -178,10 +187,10 @@ impl Listening {
     ///
     /// # Errors
     ///
-    /// [`Error::Undecided`] where the counter has stopped for good, which stops the server too; [`Error::NotSaved`]
+    /// [`Error::Stopped`] where the counter has stopped for good, which stops the server too; [`Error::NotSaved`]
     /// where likes could not be saved within the time for a stop; [`Error::Listen`] where the listener fails.
     pub fn run(self) -> Result<()> {
-        let Self { listener, woken, service, .. } = self;
+        let Self { listener, woken, service, _when_stopped, .. } = self;
         let mut acceptor = Acceptor::new(listener, woken, &service);
         let result = acceptor.accept_until_stopped();
         let deadline = due_in(service.limits().stop_within);

@@ -36,7 +36,10 @@ impl std::fmt::Display for LikeRefused {
             Self::Address(most) => write!(f, "an address may send {most} likes a second"),
             // The reason names files of the server's; it is in the log and in /healthz.
             Self::Counter(Error::NotSaved(_)) => write!(f, "likes cannot be saved just now; try again later"),
-            Self::Counter(Error::Undecided(_)) => write!(f, "the counter has stopped"),
+            Self::Counter(Error::Unknown(_)) => {
+                write!(f, "saving takes too long: it is not known whether the like will count")
+            }
+            Self::Counter(Error::Stopped(_)) => write!(f, "the counter has stopped"),
             Self::Counter(e) => write!(f, "{e}"),
         }
     }
@@ -91,7 +94,7 @@ impl Handler for Peer<'_> {
             Err(problem) => {
                 let code = match &problem {
                     LikeRefused::Counter(Error::NotSaved(_)) => code::TRY_AGAIN_LATER,
-                    LikeRefused::Counter(Error::Undecided(_)) => code::INTERNAL_ERROR,
+                    LikeRefused::Counter(Error::Stopped(_)) => code::INTERNAL_ERROR,
                     LikeRefused::Counter(Error::Closed) => code::GOING_AWAY,
                     _ => code::POLICY_VIOLATION,
                 };

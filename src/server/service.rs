@@ -134,7 +134,10 @@ impl Service {
                 let _ = stream.shutdown(Shutdown::Read);
             }
         }
-        self.shared.state.likes.close_clients(code::GOING_AWAY, SHUTTING_DOWN);
+        self.shared.state.likes.wait_until_shown(due_in(self.limits().stop_within));
+        for outbox in self.shared.state.clients() {
+            self.shared.state.likes.close_client(&outbox, code::GOING_AWAY, SHUTTING_DOWN);
+        }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -160,7 +163,7 @@ impl Service {
         for stream in lock(&self.shared.table).plain.values() {
             stream.shut_down();
         }
-        self.shared.state.likes.audience().abandon_all();
+        self.shared.state.clients().iter().for_each(|outbox| outbox.abandon());
         self.shared.state.likes.flush(deadline.saturating_duration_since(Instant::now())).map(drop)
     }
 }

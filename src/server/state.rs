@@ -3,6 +3,8 @@
 use crate::{
     likes::Likes, limits::Limits, metrics::Gauges, server::access::Access, server::page::Page, server::rate::Rate,
 };
+use crate::likes::{outbox::Outbox, sync::{Mutex, lock}};
+use std::{collections::HashMap, sync::Arc};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// One served counter: the likes, the page they are shown on, and the rules for who may like.
@@ -17,6 +19,8 @@ pub(crate) struct State {
     pub(crate) rate: Option<Rate>,
     pub(crate) stopping: AtomicBool,
     pub(crate) connections: AtomicUsize,
+    pub(crate) clients: Mutex<HashMap<usize, Arc<Outbox>>>,
+    pub(crate) dropped: AtomicUsize,
 }
 
 impl State {
@@ -26,13 +30,35 @@ impl State {
 
     /// What `/metrics` shows.
     pub(crate) fn metrics(&self) -> String {
-        let audience = self.likes.audience();
         self.likes.metrics().render(Gauges {
             likes: self.likes.count(),
             connections: self.connections.load(Ordering::Relaxed),
-            watching: audience.watching(),
-            behind: audience.behind(),
-            dropped: audience.dropped(),
+            watching: self.likes.watching(),
+            behind: self.likes.behind(),
+            dropped: self.dropped.load(Ordering::Relaxed),
         })
+    }
+}
+
+pub(crate) struct Entered<'s> {
+    state: &'s State,
+    outbox: Arc<Outbox>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        lock(&self.state.clients).remove(&(Arc::as_ptr(&self.outbox) as usize));
+        self.outbox.abandon();
+        self.state.dropped.fetch_add(usize::from(self.outbox.was_dropped()), Ordering::Relaxed);
+    }
+}
+
+impl State {
+    pub(crate) fn enter(&self, outbox: Arc<Outbox>) -> Entered<'_> {
+        lock(&self.clients).insert(Arc::as_ptr(&outbox) as usize, outbox.clone());
+        Entered { state: self, outbox }
+    }
+    pub(crate) fn clients(&self) -> Vec<Arc<Outbox>> {
+        lock(&self.clients).values().cloned().collect()
     }
 }

@@ -1,19 +1,61 @@
-//! Where counts are kept: the [`Store`] trait, and a file for each kind of store.
+//! Where counts are kept: the [`Store`] trait, what it is asked, and a file for each kind of store.
 
+pub(crate) mod change;
 pub(crate) mod text;
 
 use crate::error::Result;
+use change::{BatchId, Change, Count, Outcome, Post};
+use std::sync::Arc;
 
-/// Keeps the count. One counter owns it and calls it from one thread.
+/// Keeps counts. One ledger owns it and calls it from one thread.
+///
+/// A store that breaks its contract (a version that does not rise, a count that is lower than the likes just added, a
+/// panic) stops the counter for good, with an error that says so.
 pub trait Store: Send + 'static {
-    /// The number of likes kept, durably.
-    fn total(&mut self) -> u64;
-
-    /// Adds likes, makes the new total durable and returns it. With 0 it proves that saving works.
+    /// The count of a post, as it is kept durably. A post that is not kept has no likes.
     ///
     /// # Errors
     ///
-    /// [`Error::NotSaved`] where nothing has changed, so that the same call may be tried again.
-    /// [`Error::Undecided`] where it is not known whether the likes were added; the store is not called again.
-    fn add(&mut self, likes: u64) -> Result<u64>;
+    /// [`Error::NotSaved`](crate::Error::NotSaved) where the store cannot be read.
+    fn count(&mut self, post: &Post) -> Result<Count>;
+
+    /// Applies a batch: makes every change of it durable, or none, and tells what has become of each, in their order.
+    /// Without changes it proves that saving works.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NotSaved`](crate::Error::NotSaved): this call has changed nothing. It may be tried again, or not.
+    /// - [`Error::Unknown`](crate::Error::Unknown): it is not known whether the batch was applied. The same batch is
+    ///   given again under the same number, and the store sees to it that it counts once.
+    /// - [`Error::Stopped`](crate::Error::Stopped): the outcome is unknown and stays so; the store is not called
+    ///   again, and the counter stops for good.
+    fn apply(&mut self, batch: BatchId, changes: &[Change]) -> Result<Vec<Outcome>>;
+
+    /// Whether others change the counts too. If not, each count must follow from the one before it, which is checked.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Takes the feed by which a store that is shared tells of the changes of others. Called once, before all else.
+    fn follow(&mut self, feed: Feed) {
+        drop(feed);
+    }
+}
+
+/// Where a store tells of changes that others have made.
+#[derive(Clone)]
+pub struct Feed(pub(crate) Arc<dyn Fn(&Post, Count) + Send + Sync>);
+
+impl Feed {
+    /// Tells of the count of a post after a change that is durable. One with a version that is not newer than what is
+    /// known already is ignored.
+    pub fn changed(&self, post: &Post, count: Count) {
+        (self.0)(post, count);
+    }
+}
+
+impl std::fmt::Debug for Feed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feed").finish_non_exhaustive()
+    }
 }

@@ -9,7 +9,10 @@
 
 use crate::{
     error::{Error, Result},
-    store::Store,
+    store::{
+        Store,
+        change::{BatchId, Change, Count, Outcome, Post},
+    },
 };
 use std::{
     ffi::OsString,
@@ -121,11 +124,8 @@ impl FileStore {
     }
 }
 
-impl Store for FileStore {
-    fn total(&mut self) -> u64 {
-        self.total
-    }
-
+impl FileStore {
+    /// Adds likes and makes the new total durable.
     fn add(&mut self, likes: u64) -> Result<u64> {
         let total = self.total.checked_add(likes).ok_or(Error::Full)?;
         let folder = self.replace(total).map_err(|problem| {
@@ -137,9 +137,30 @@ impl Store for FileStore {
         // write.
         folder
             .sync_all()
-            .map_err(|e| Error::Undecided(format!("failed to make durable `{}`: {e}", self.folder.display())))?;
+            .map_err(|e| Error::Stopped(format!("failed to make durable `{}`: {e}", self.folder.display())))?;
         self.total = total;
         Ok(total)
+    }
+}
+
+/// The default counter alone; its versions are its counts, since it only rises.
+impl Store for FileStore {
+    fn count(&mut self, post: &Post) -> Result<Count> {
+        let likes = if *post == Post::default() { self.total } else { 0 };
+        Ok(Count { likes, version: likes })
+    }
+
+    fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
+        if let Some(change) = changes.iter().find(|change| change.post != Post::default()) {
+            return Err(Error::NotSaved(format!("a text file holds one counter, and not that of {:?}", change.post)));
+        }
+        let mut likes = self.total;
+        self.add(changes.iter().map(|change| change.likes).sum())?;
+        let outcomes = changes.iter().map(|change| {
+            likes += change.likes;
+            Outcome { count: Count { likes, version: likes } }
+        });
+        Ok(outcomes.collect())
     }
 }
 

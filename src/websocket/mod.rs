@@ -110,7 +110,7 @@ pub fn serve(stream: TcpStream, limits: &Limits, handler: &mut impl Handler) {
         return close_in_stages(&stream, limits);
     }
     let stream = Arc::new(stream);
-    let outbox = Outbox::new(stream.clone(), limits.write_deadline);
+    let outbox = Outbox::new(stream.clone(), limits.write_deadline, crate::likes::round::Dialect::Bare);
     run(&stream, &outbox, early, limits, handler);
 }
 
@@ -326,7 +326,7 @@ fn flushed(stream: &TcpStream, outbox: &Outbox, within: Duration, stuck: Duratio
     let start = Instant::now();
     loop {
         let now = Instant::now();
-        match outbox.retry(now).standing {
+        match outbox.flush(now).standing {
             Standing::Level => return true,
             Standing::Gone => return outbox.is_closing(),
             Standing::Behind => {}

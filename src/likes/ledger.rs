@@ -1,0 +1,452 @@
+//! The ledger: the counters in use, the batch that gathers, and what is known of saving, under one mutex.
+//!
+//! A like goes one way through here. [`Core::accept`] puts it on the next batch and does nothing else. The
+//! [saver](super::saver) has the store make the whole batch durable; while it saves, the next one gathers (group
+//! commit). Then the [broadcaster](super::broadcaster) shows everyone what has been saved since its last round. So a
+//! save costs the same for one like and for a thousand, and nobody is shown a count that a power cut could take back.
+//! The price is that a single like waits for its own save, about a millisecond.
+//!
+//! What must never happen here: the mutex held across I/O of any kind, a log line included.
+
+use crate::{
+    error::{Error, Result},
+    likes::{
+        audience::{Audience, MOST_WORKERS, Registration},
+        batch::{Batch, Refusal, Results, Waiting},
+        behind::Behind,
+        broadcaster,
+        outbox::Outbox,
+        round::Steps,
+        saver,
+        sync::{Arc, Condvar, Mutex, MutexGuard, lock, thread, wait_for},
+    },
+    limits::due_in,
+    metrics::Metrics,
+    store::{
+        Feed, Store,
+        change::{Count, Post},
+    },
+};
+use std::{
+    collections::HashMap,
+    sync::Weak,
+    time::{Duration, Instant},
+};
+
+/// After this time a save that has not finished counts as failed: those who wait for it are told that its outcome is
+/// not known, and further likes are refused until it has finished.
+pub(crate) const SAVE_WITHIN: Duration = Duration::from_secs(if cfg!(shuttle) { 3600 } else { 5 });
+
+/// Why nothing became of a like that was taken before the counter was closed.
+const CLOSED: &str = "the counter was closed before it could be saved";
+
+/// How long the last handle of a ledger, when it is dropped, waits for likes that are being saved.
+const DROP_WITHIN: Duration = Duration::from_secs(1);
+
+/// A handle of a ledger. When the last one is dropped, the ledger is closed.
+#[derive(Clone)]
+pub(crate) struct Ledger {
+    owner: Arc<Owner>,
+}
+
+/// What all handles share and the two threads do not, so that the last handle's end is theirs.
+struct Owner {
+    core: Arc<Core>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.core.release();
+    }
+}
+
+impl Ledger {
+    /// Opens a ledger over a store, and starts its two threads.
+    pub(crate) fn open(mut store: impl Store) -> Result<Self> {
+        let count = store.count(&Post::default())?;
+        let core = Arc::new(Core {
+            state: Mutex::new(State { next: Batch::new(1), ..State::default() }),
+            work: Condvar::new(),
+            saved: Condvar::new(),
+            progress: Condvar::new(),
+            behind: Behind::default(),
+            metrics: Metrics::default(),
+            workers: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS),
+        });
+        lock(&core.state).counters.insert(Post::default(), Counter { count, ..Counter::default() });
+        let fed = Arc::downgrade(&core);
+        store.follow(Feed(std::sync::Arc::new(move |post: &Post, count| {
+            if let Some(core) = fed.upgrade() {
+                core.changed_by_others(post, count);
+            }
+        })));
+        // From here on an early return closes the ledger, and with it a thread that was started.
+        let ledger = Self { owner: Arc::new(Owner { core: core.clone() }) };
+        let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(Error::Thread)
+        };
+        let (for_saver, for_broadcaster) = (core.clone(), core.clone());
+        start("saver", Box::new(move || saver::run(&for_saver, store)))
+            .inspect_err(|_| lock(&core.state).saver_ended = true)?;
+        start("broadcaster", Box::new(move || broadcaster::run(&for_broadcaster)))?;
+        Ok(ledger)
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.owner.core
+    }
+}
+
+/// What the handles and the two threads share.
+pub(crate) struct Core {
+    pub(crate) state: Mutex<State>,
+    /// There is something for the saver.
+    pub(crate) work: Condvar,
+    /// There is something for the broadcaster.
+    pub(crate) saved: Condvar,
+    /// A batch has been finished, a round shown, or the saver has ended.
+    pub(crate) progress: Condvar,
+    pub(crate) behind: Behind,
+    pub(crate) metrics: Metrics,
+    /// Threads that a fan-out may take.
+    pub(crate) workers: usize,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// The counters in use.
+    pub(crate) counters: HashMap<Post, Counter>,
+    /// Those of them that have something to be shown.
+    changed: Vec<Post>,
+    /// The batch that gathers.
+    pub(crate) next: Batch,
+    /// The batch that is being saved.
+    pub(crate) saving: Option<Saving>,
+    /// The number of the last batch that is over, in whatever way.
+    pub(crate) finished: u64,
+    /// Why likes cannot be saved just now.
+    pub(crate) fault: Option<String>,
+    /// Why likes can never be saved again.
+    pub(crate) stopped: Option<String>,
+    /// No further likes are taken.
+    pub(crate) closing: bool,
+    /// The saver is to give up what it has not saved.
+    pub(crate) abandoned: bool,
+    /// The last handle is gone.
+    pub(crate) released: bool,
+    pub(crate) saver_ended: bool,
+    /// All that will ever be saved has been shown.
+    pub(crate) over: bool,
+    /// The broadcaster waits without an end.
+    pub(crate) broadcaster_idle: bool,
+    /// How often there was something new to be shown, and how much of that has been shown.
+    to_show: u64,
+    shown: u64,
+    when_stopped: Vec<Weak<dyn Fn() + Send + Sync>>,
+}
+
+/// A counter in use.
+#[derive(Default)]
+pub(crate) struct Counter {
+    /// What is saved.
+    pub(crate) count: Count,
+    /// Likes that are on their way to the store.
+    pub(crate) pending: u64,
+    /// What is saved and not shown.
+    steps: Steps,
+    pub(crate) audience: Arc<Audience>,
+}
+
+/// A batch that is being saved, as far as others than the saver must know of it.
+pub(crate) struct Saving {
+    pub(crate) number: u64,
+    pub(crate) likes: u64,
+    /// The store is at it, so that its outcome is open.
+    pub(crate) called: bool,
+    pub(crate) since: Instant,
+    /// It has taken longer than [`SAVE_WITHIN`].
+    pub(crate) late: bool,
+    pub(crate) results: Arc<Results>,
+}
+
+/// What is to be shown of one counter.
+pub(crate) struct News {
+    pub(crate) post: Post,
+    pub(crate) steps: Steps,
+    pub(crate) audience: Arc<Audience>,
+}
+
+impl State {
+    /// Likes that are taken and not saved.
+    pub(crate) fn unsaved(&self) -> u64 {
+        self.saving.as_ref().map_or(0, |saving| saving.likes) + self.next.likes()
+    }
+
+    pub(crate) fn health(&self) -> Result<()> {
+        match (&self.stopped, &self.fault) {
+            (Some(reason), _) => Err(Error::Stopped(reason.clone())),
+            _ if self.closing => Err(Error::Closed),
+            (None, Some(reason)) => Err(Error::NotSaved(reason.clone())),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Notes a count that is saved, the last of so many likes.
+    pub(crate) fn raise(&mut self, post: &Post, count: Count, likes: u64) {
+        let Some(counter) = self.counters.get_mut(post).filter(|counter| count.version > counter.count.version) else {
+            return;
+        };
+        counter.count = count;
+        if counter.steps.is_empty() {
+            self.changed.push(post.clone());
+        }
+        counter.steps.push(count, likes);
+        self.to_show += 1;
+    }
+
+    /// Takes all that is to be shown; and a mark to say when it has been.
+    pub(crate) fn take_news(&mut self) -> (Vec<News>, u64) {
+        let counters = &mut self.counters;
+        let news = self.changed.drain(..).filter_map(|post| {
+            let counter = counters.get_mut(&post)?;
+            Some(News { steps: std::mem::take(&mut counter.steps), audience: counter.audience.clone(), post })
+        });
+        (news.collect(), self.to_show)
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Notes what has been shown. Where that is the last there will be, returns those who are to be told of the end.
+    pub(crate) fn set_shown(&mut self, mark: u64) -> Vec<Arc<Audience>> {
+        self.shown = mark;
+        if !self.ends_now() {
+            return Vec::new();
+        }
+        self.over = true;
+        self.counters.values().map(|counter| counter.audience.clone()).collect()
+    }
+
+    pub(crate) fn all_shown(&self) -> bool {
+        self.shown == self.to_show
+    }
+
+    /// Whether all has been shown that ever will be, and that has not been noted yet.
+    pub(crate) fn ends_now(&self) -> bool {
+        self.saver_ended && self.all_shown() && !self.over
+    }
+
+    /// Takes the likes that somebody waits for out of the batch that gathers.
+    pub(crate) fn refuse_gathering(&mut self, refusal: &Refusal) {
+        let counters = &mut self.counters;
+        self.next.refuse_awaited(refusal, |post, likes| forget(counters, post, likes));
+    }
+}
+
+/// Notes that so many likes of a post are not on their way any more.
+pub(crate) fn forget(counters: &mut HashMap<Post, Counter>, post: &Post, likes: u64) {
+    if let Some(counter) = counters.get_mut(post) {
+        counter.pending -= likes;
+    }
+}
+
+impl Core {
+    /// Puts a like on the next batch.
+    pub(crate) fn accept(&self, post: &Post) -> Result<()> {
+        self.accept_as(post, |batch| _ = batch.add(post))
+    }
+
+    /// Puts a like on the next batch, for somebody who waits for the outcome.
+    pub(crate) fn accept_awaited(&self, post: &Post) -> Result<Waiting> {
+        self.accept_as(post, |batch| batch.add_awaited(post))
+    }
+
+    fn accept_as<T>(&self, post: &Post, add: impl FnOnce(&mut Batch) -> T) -> Result<T> {
+        let mut state = lock(&self.state);
+        state.health()?;
+        let first = state.next.is_empty();
+        let Some(counter) = state.counters.get_mut(post) else { return Err(Error::Closed) };
+        if counter.count.likes.checked_add(counter.pending).is_none_or(|likes| likes == u64::MAX) {
+            return Err(Error::Full);
+        }
+        counter.pending += 1;
+        let added = add(&mut state.next);
+        // Whoever is woken needs the lock: woken before it is free, the saver would only wait again.
+        drop(state);
+        if first {
+            self.work.notify_one();
+        }
+        Ok(added)
+    }
+
+    /// The count of a counter in use.
+    pub(crate) fn count(&self, post: &Post) -> Count {
+        lock(&self.state).counters.get(post).map_or_else(Count::default, |counter| counter.count)
+    }
+
+    /// Shows a counter to a client: the count as it is, and each round from now on.
+    pub(crate) fn join(&self, post: &Post, audience: &Arc<Audience>, outbox: &Arc<Outbox>) -> Registration {
+        let slot = outbox.open(post.clone(), self.count(post).version);
+        let registration = audience.join(outbox.clone(), slot);
+        let sent = outbox.begin(slot, self.count(post));
+        self.metrics.frames(sent.frames);
+        if sent.fell_behind {
+            self.look_after(outbox.clone());
+        }
+        registration
+    }
+
+    /// Sees to it that a client that has fallen behind is tried again.
+    pub(crate) fn look_after(&self, outbox: Arc<Outbox>) {
+        self.behind.add(outbox);
+        // Under the lock, so that the broadcaster is either before its look at the list or waiting.
+        let _state = lock(&self.state);
+        self.saved.notify_one();
+    }
+
+    /// Waits until all that is saved by now has been shown; no longer than until `deadline`.
+    pub(crate) fn wait_until_shown(&self, deadline: Instant) {
+        let state = lock(&self.state);
+        let mark = state.to_show;
+        drop(self.wait_until(state, deadline, |state| state.shown >= mark));
+    }
+
+    /// Has `then` called when the ledger has stopped for good, at once if it has; not if it has been dropped by then.
+    pub(crate) fn when_stopped(&self, then: &std::sync::Arc<dyn Fn() + Send + Sync>) {
+        let mut state = lock(&self.state);
+        if state.stopped.is_none() {
+            state.when_stopped.retain(|other| other.strong_count() > 0);
+            return state.when_stopped.push(std::sync::Arc::downgrade(then));
+        }
+        drop(state);
+        then();
+    }
+
+    /// Notes that nothing more is saved, and tells those who wait for something that is not.
+    pub(crate) fn saver_ended(&self, stopped: Option<String>) {
+        let mut state = lock(&self.state);
+        let (saving, next) = match &stopped {
+            Some(reason) => (Refusal::Stopped(reason.clone()), Refusal::Stopped(reason.clone())),
+            None => (Refusal::Unknown(CLOSED.to_owned()), Refusal::NotSaved(CLOSED.to_owned())),
+        };
+        if let Some(saving_now) = state.saving.take() {
+            saving_now.results.settle(Err(saving));
+        }
+        state.next.results().settle(Err(next));
+        let number = state.next.number;
+        state.next = Batch::new(number + 1);
+        state.saver_ended = true;
+        if stopped.is_some() {
+            (state.stopped, state.fault) = (stopped, None);
+        }
+        let told = if state.stopped.is_some() { std::mem::take(&mut state.when_stopped) } else { Vec::new() };
+        self.saved.notify_one();
+        self.progress.notify_all();
+        drop(state);
+        told.iter().filter_map(Weak::upgrade).for_each(|then| then());
+    }
+
+    /// Notes that the batch that is being saved has taken too long, if it has, and tells those who wait. Returns when
+    /// it is to be looked at again, and whether this was the moment.
+    pub(crate) fn look_at_save(&self, state: &mut State, now: Instant) -> (Option<Instant>, bool) {
+        let Some(saving) = state.saving.as_mut().filter(|saving| !saving.late) else { return (None, false) };
+        let due = saving.since + SAVE_WITHIN;
+        if now < due {
+            return (Some(due), false);
+        }
+        saving.late = true;
+        let problem = format!("a save has not finished within {} s", SAVE_WITHIN.as_secs());
+        saving.results.settle(Err(Refusal::Unknown(problem.clone())));
+        state.refuse_gathering(&Refusal::NotSaved(problem.clone()));
+        state.fault.get_or_insert(problem);
+        self.progress.notify_all();
+        (None, true)
+    }
+
+    fn changed_by_others(&self, post: &Post, count: Count) {
+        lock(&self.state).raise(post, count, 1);
+        self.saved.notify_one();
+    }
+
+    /// Waits until every like that was taken before the call is saved.
+    pub(crate) fn flush(&self, within: Duration) -> Result<()> {
+        let state = lock(&self.state);
+        let saving = state.saving.as_ref().map_or(state.finished, |saving| saving.number);
+        let last = if state.next.is_empty() { saving } else { state.next.number };
+        let state = self.wait_until(state, due_in(within), |state| state.finished >= last || state.saver_ended);
+        match &state.stopped {
+            Some(reason) => Err(Error::Stopped(reason.clone())),
+            None if state.finished >= last => Ok(()),
+            None => Err(Error::NotSaved(state.not_saved(state.unsaved(), "are not saved yet"))),
+        }
+    }
+
+    /// Takes no further likes, saves and shows those there are.
+    pub(crate) fn close(&self, within: Duration) -> Result<()> {
+        let mut state = lock(&self.state);
+        state.closing = true;
+        self.work.notify_one();
+        self.saved.notify_one();
+        let over = |state: &State| state.saver_ended && state.all_shown();
+        let mut state = self.wait_until(state, due_in(within), over);
+        if let Some(reason) = &state.stopped {
+            return Err(Error::Stopped(reason.clone()));
+        }
+        if state.saver_ended {
+            return Ok(());
+        }
+        // The saver looks at this before each call of the store, so that what is given up is not saved after all.
+        state.abandoned = true;
+        self.work.notify_one();
+        let (called, unsaved) = (state.saving.as_ref().is_some_and(|saving| saving.called), state.unsaved());
+        state.refuse_gathering(&Refusal::NotSaved(CLOSED.to_owned()));
+        if called {
+            Err(Error::Unknown(state.not_saved(unsaved, "may be saved or not")))
+        } else {
+            Err(Error::NotSaved(state.not_saved(unsaved, "were given up")))
+        }
+    }
+
+    /// Closes the ledger when nobody has a handle any more. Waits a moment for likes that are being saved, and not at
+    /// all where they cannot be.
+    fn release(&self) {
+        let mut state = lock(&self.state);
+        (state.closing, state.released) = (true, true);
+        self.work.notify_one();
+        self.saved.notify_one();
+        let hopeless = |state: &State| state.saver_ended || state.abandoned || state.fault.is_some();
+        let mut state = self.wait_until(state, due_in(DROP_WITHIN), hopeless);
+        if state.saver_ended || state.abandoned {
+            return;
+        }
+        state.abandoned = true;
+        self.work.notify_one();
+        let problem = state.not_saved(state.unsaved(), "were given up");
+        drop(state);
+        log::error!("{problem}");
+    }
+
+    fn wait_until<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        deadline: Instant,
+        over: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        while !over(&state) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = wait_for(&self.progress, &self.state, state, left);
+        }
+        state
+    }
+}
+
+impl State {
+    fn not_saved(&self, likes: u64, became: &str) -> String {
+        let reason = self.fault.as_deref().unwrap_or("there was no time left");
+        format!("{likes} likes {became}: {reason}")
+    }
+}
