@@ -9,8 +9,27 @@
 //! The sockets are real and over loopback. Between two measurements their other ends are read empty, outside the time
 //! that is taken, so that no reader takes part. The two sides of a pair are measured in turn, and the ratio is the
 //! median of the pairs' ratios: the speed of a shared machine drifts, and a ratio of neighbours does not.
+//!
+//! The core is no part of the library's interface, so this is a crate that holds it: the rooms of `src` up to `likes`,
+//! which import nothing from those above them.
 
-use live_likes::bench::{FanOut, encode};
+#![allow(dead_code, unused_imports, reason = "the rooms are included whole, and used in part")]
+
+#[path = "../src/error.rs"]
+mod error;
+#[path = "../src/likes/mod.rs"]
+mod likes;
+#[path = "../src/limits.rs"]
+mod limits;
+#[path = "../src/metrics.rs"]
+mod metrics;
+#[path = "../src/store/mod.rs"]
+mod store;
+
+use crate::likes::{
+    audience::{Audience, Seat},
+    outbox::{Outbox, Round, Standing},
+};
 use rustix::{
     net::{
         RecvFlags, SendFlags, recv, send,
@@ -21,7 +40,7 @@ use rustix::{
 use std::{
     net::{TcpListener, TcpStream},
     sync::{Arc, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const PAIRS: usize = 31;
@@ -231,6 +250,46 @@ fn send_to_each(sockets: &[Arc<TcpStream>], bytes: &[u8]) -> u64 {
         let _ = std::hint::black_box(send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL));
     }
     sockets.len() as u64
+}
+
+/// An audience over given sockets.
+struct FanOut {
+    audience: Arc<Audience>,
+    outboxes: Vec<Arc<Outbox>>,
+    _seats: Vec<Seat>,
+    shown: u64,
+}
+
+impl FanOut {
+    /// Seats a client for each socket, and shows it the count 16.
+    fn new(sockets: &[Arc<TcpStream>]) -> Self {
+        const DEADLINE: Duration = Duration::from_secs(3600);
+        let audience = Arc::<Audience>::default();
+        let outboxes: Vec<_> = sockets.iter().map(|socket| Arc::new(Outbox::new(socket.clone(), DEADLINE))).collect();
+        let _seats = outboxes.iter().map(|outbox| audience.join(outbox.clone())).collect();
+        let mut fan_out = Self { audience, outboxes, _seats, shown: 15 };
+        fan_out.round(1, 1);
+        fan_out
+    }
+
+    /// Shows everyone the counts of this many likes, over so many threads. Returns the frames sent.
+    fn round(&mut self, likes: u64, lanes: usize) -> u64 {
+        let round = Round::after(self.shown, self.shown + likes);
+        self.shown += likes;
+        self.audience.fan_out(&round, lanes).frames
+    }
+
+    /// Offers one further count to each client alone, without the audience. Returns how many are behind.
+    fn offer_each(&mut self) -> usize {
+        self.shown += 1;
+        let round = Round::only(self.shown);
+        self.outboxes.iter().filter(|outbox| outbox.offer(&round).standing == Standing::Behind).count()
+    }
+}
+
+/// Encodes a round of this many counts; returns their number.
+fn encode(likes: u64) -> u64 {
+    Round::after(1_000_000, 1_000_000 + likes).counts().count() as u64
 }
 
 /// Connected pairs of sockets, set as the server sets its own.

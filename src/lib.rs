@@ -26,8 +26,6 @@ mod server;
 mod store;
 pub mod websocket;
 
-#[doc(hidden)]
-pub mod bench;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
