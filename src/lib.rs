@@ -26,13 +26,13 @@ mod server;
 mod store;
 pub mod websocket;
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any())]
 #[doc(hidden)]
 pub mod fuzz;
-#[cfg(any(test, fuzzing))]
+#[cfg(any())]
 #[doc(hidden)]
 pub mod fuzz_session;
-#[cfg(all(test, shuttle))]
+#[cfg(any())]
 mod model;
 
 pub use error::{Error, Result};

@@ -4,19 +4,19 @@
 mod client;
 #[path = "support/running.rs"]
 mod running;
-#[path = "support/told.rs"]
-mod told;
+#[path = "support/scripted.rs"]
+mod scripted;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use client::{Answer, Client, ask, connect, get, handshake, reset};
-use live_likes::{Likes, Page, Server};
+use live_likes::{Page, Server};
 use running::{Folder, Running, eventually};
+use scripted::{Ending, scripted};
 use sha1::{Digest, Sha1};
 use std::{
     io::{Read, Write},
     thread,
 };
-use told::told;
 use tungstenite::Message;
 
 #[track_caller]
@@ -132,30 +132,28 @@ fn the_body_of_a_like_does_not_matter() {
 
 #[test]
 fn nobody_is_told_of_a_like_before_it_is_saved() {
-    let (store, teller) = told();
-    let likes = Likes::with_store(store).unwrap();
+    let (likes, script) = scripted(0);
     let server = Running::serve(Folder::new(), likes, |server| server);
     let addr = server.addr;
     let mut client = Client::new(addr);
     assert_eq!(client.count(), 0);
 
     let liker = thread::spawn(move || ask(addr, "PUT", "/like", &[]));
-    assert_eq!(teller.asked(), 1);
+    assert_eq!(script.save(), 1);
     // The save is under way. Whatever would be sent before it is done would come before the pong.
     client.socket.send(Message::Ping("anything?".into())).unwrap();
     assert_eq!(client.socket.read().unwrap(), Message::Pong("anything?".into()));
     assert_eq!(get(addr, "/likes").body, r#"{"numLikes":0}"#);
     assert!(!liker.is_finished());
 
-    teller.save();
+    script.end(Ending::Saved);
     assert_eq!(liker.join().unwrap().body, r#"{"numLikes":1}"#);
     assert_eq!(client.count(), 1);
 }
 
 #[test]
 fn while_likes_cannot_be_saved_everyone_is_told_so_and_none_is_lost_or_counted_twice() {
-    let (store, teller) = told();
-    let likes = Likes::with_store(store).unwrap();
+    let (likes, script) = scripted(0);
     let server = Running::serve(Folder::new(), likes, |server| server);
     let addr = server.addr;
     let (mut early, mut late) = (Client::new(addr), Client::new(addr));
@@ -164,10 +162,10 @@ fn while_likes_cannot_be_saved_everyone_is_told_so_and_none_is_lost_or_counted_t
 
     // One like is taken, then one over HTTP while the first is being saved. Both saves fail as one.
     early.like();
-    assert_eq!(teller.asked(), 1);
+    assert_eq!(script.save(), 1);
     let liker = thread::spawn(move || ask(addr, "PUT", "/like", &[]));
     eventually("the second like waits for its save", || get(addr, "/metrics").sample("connections") >= 4.0);
-    teller.fail("the disk is full");
+    script.end(Ending::NotSaved);
     let refused = liker.join().unwrap();
     assert_error(&refused, 503, "saved");
     assert!(refused.field("Retry-After").is_some());
@@ -182,17 +180,17 @@ fn while_likes_cannot_be_saved_everyone_is_told_so_and_none_is_lost_or_counted_t
     assert!(reason.contains("cannot be saved"), "{reason}");
 
     // The like that was taken is tried again until it is saved, and then shown; the refused ones never count.
-    assert_eq!(teller.asked(), 1);
-    teller.fail("the disk is still full");
-    assert_eq!(teller.asked(), 1);
+    assert_eq!(script.save(), 1);
+    script.end(Ending::NotSaved);
+    assert_eq!(script.save(), 1);
     assert_eq!(get(addr, "/likes").body, r#"{"numLikes":0}"#);
-    teller.save();
+    script.end(Ending::Saved);
     assert_eq!(early.count(), 1);
     eventually("it is well again", || get(addr, "/healthz").status == 200);
     let metrics = get(addr, "/metrics");
     assert_eq!(metrics.sample("saves_failed_total"), 2.0);
     assert_eq!(metrics.sample("refused_total{reason=\"unavailable\"}"), 3.0);
-    drop(teller);
+    drop(script);
     assert_eq!(ask(addr, "PUT", "/like", &[]).body, r#"{"numLikes":2}"#);
 }
 

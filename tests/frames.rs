@@ -1,9 +1,12 @@
 //! What a client may send over a WebSocket, and how it is closed if it sends anything else (RFC 6455 sections 5 to 8).
 
+#[path = "support/scripted.rs"]
+mod scripted;
 #[path = "support/wire.rs"]
 mod wire;
 
-use live_likes::{Error, Likes, Limits, Store};
+use live_likes::{Error, Likes, Limits};
+use scripted::{Ending, memory};
 use std::time::Duration;
 use wire::{Frame, HANDSHAKE, LIKE, Peer, Site, close, every, frame, header, however_split, some, text};
 
@@ -379,27 +382,11 @@ fn everyone_is_told_when_the_server_stops() {
     site.ended(wire::SOON).unwrap();
 }
 
-/// A store that fails as it is told to.
-struct Failing(fn() -> Error);
-
-impl Store for Failing {
-    fn total(&mut self) -> u64 {
-        5
-    }
-
-    fn add(&mut self, _: u64) -> live_likes::Result<u64> {
-        Err((self.0)())
-    }
-}
-
 #[test]
 fn a_like_that_cannot_be_saved_is_closed_1013_and_one_that_never_can_1011() {
     let mut limits = Limits::default();
     limits.stop_within = Duration::from_millis(100);
-    let site = Site::of(
-        Likes::with_store(Failing(|| Error::NotSaved("the disk is full".to_owned()))).unwrap(),
-        limits.clone(),
-    );
+    let site = Site::of(Likes::with_store(memory(5, |_| Ending::NotSaved)).unwrap(), limits.clone());
     let mut peer = site.watch();
     // The first is taken in good faith.
     peer.send(text(LIKE));
@@ -412,12 +399,12 @@ fn a_like_that_cannot_be_saved_is_closed_1013_and_one_that_never_can_1011() {
     let _ = site.likes.close(Duration::ZERO);
     drop((peer, site));
 
-    let likes = Likes::with_store(Failing(|| Error::Undecided("the disk has gone".to_owned()))).unwrap();
+    let likes = Likes::with_store(memory(5, |_| Ending::Stopped)).unwrap();
     let site = Site::of(likes, limits);
     let mut peer = site.watch();
     peer.send(text(LIKE));
     // The counter has stopped for good, and with it the server.
     assert!(matches!(peer.closed().close_code(), 1001 | 1011));
-    assert!(matches!(site.ended(wire::SOON), Err(Error::Undecided(_))));
+    assert!(matches!(site.ended(wire::SOON), Err(Error::Stopped(_))));
     assert_eq!(site.likes.count(), 5);
 }

@@ -1,9 +1,12 @@
 //! Every limit and deadline, each set low and then passed.
 
+#[path = "support/scripted.rs"]
+mod scripted;
 #[path = "support/wire.rs"]
 mod wire;
 
-use live_likes::{Error, Likes, Limits, Store};
+use live_likes::{Error, Likes, Limits};
+use scripted::{Ending, memory};
 use std::{
     io::{ErrorKind, Read, Write},
     sync::mpsc,
@@ -247,25 +250,11 @@ fn a_client_that_reads_no_answers_is_dropped() {
     until(|| site.likes.watching() == 0);
 }
 
-/// A store that saves at once, in memory.
-struct Memory(u64);
-
-impl Store for Memory {
-    fn total(&mut self) -> u64 {
-        self.0
-    }
-
-    fn add(&mut self, likes: u64) -> live_likes::Result<u64> {
-        self.0 += likes;
-        Ok(self.0)
-    }
-}
-
 #[test]
 fn a_client_that_reads_no_counts_is_dropped_and_delays_nobody() {
     let mut limits = Limits::default();
     limits.write_deadline = SHORT;
-    let likes = Likes::with_store(Memory(0)).unwrap();
+    let likes = Likes::with_store(memory(0, |_| Ending::Saved)).unwrap();
     let site = Site::of(likes.clone(), limits);
     // What the kernel holds for a client would take many likes to fill; so this one asks for less.
     let silent = site.connect();
@@ -386,26 +375,16 @@ fn a_stop_with_nobody_left_takes_no_time() {
     site.ended(SOON).unwrap();
 }
 
-/// A store that saves once it is let.
-struct Stuck(mpsc::Receiver<()>);
-
-impl Store for Stuck {
-    fn total(&mut self) -> u64 {
-        0
-    }
-
-    fn add(&mut self, likes: u64) -> live_likes::Result<u64> {
-        let _ = self.0.recv();
-        Ok(likes)
-    }
-}
-
 #[test]
 fn a_stop_that_cannot_save_says_so_in_time() {
     let mut limits = Limits::default();
     limits.stop_within = SHORT;
     let (let_it, stuck) = mpsc::channel();
-    let likes = Likes::with_store(Stuck(stuck)).unwrap();
+    let likes = Likes::with_store(memory(0, move |_| {
+        let _ = stuck.recv();
+        Ending::Saved
+    }))
+    .unwrap();
     let site = Site::of(likes.clone(), limits);
     let mut peer = site.watch();
     peer.send(text(LIKE));

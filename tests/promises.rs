@@ -7,12 +7,13 @@ mod client;
 mod process;
 #[path = "support/running.rs"]
 mod running;
-#[path = "support/told.rs"]
-mod told;
+#[path = "support/scripted.rs"]
+mod scripted;
 
 use client::{Client, ask, connect, connect_narrow, get, handshake, reset};
-use live_likes::{Error, Likes, Limits, Result, Store};
+use live_likes::{Error, Likes, Limits};
 use running::{Folder, PATIENCE, Running, eventually, patient};
+use scripted::{Ending, memory, scripted};
 use std::{
     collections::BTreeSet,
     io::{Read, Write},
@@ -21,7 +22,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use told::told;
 use tungstenite::{Message, protocol::CloseFrame};
 
 /// Counts of nineteen digits, so that what is not read fills a socket soon.
@@ -75,7 +75,8 @@ fn many_who_like_at_once_in_every_way_lose_nothing_and_all_end_at_the_same_count
     let different = BTreeSet::from_iter(&numbers);
     assert_eq!(different.len(), 8 * EACH, "each like that is answered has a number of its own");
     assert!(different.into_iter().all(|number| (1..=last).contains(number)));
-    let seen: Vec<_> = std::iter::from_fn(|| inside.next_within(PATIENCE)).take_while(|count| *count < last).collect();
+    let seen: Vec<_> =
+        std::iter::from_fn(|| inside.next_within(PATIENCE).ok()).take_while(|count| *count < last).collect();
     assert_rising(&seen);
     assert_eq!((server.likes.count(), server.folder.saved()), (last, last));
 }
@@ -137,7 +138,7 @@ fn who_joins_while_others_like_begins_at_the_count_and_misses_none() {
                 (0..turn % 8).for_each(|_| server.likes.like_without_waiting().unwrap());
                 let last = server.likes.like().unwrap();
                 // No more before these are being shown, so that a round shows each of its counts.
-                let mut shown = std::iter::from_fn(|| inside.next_within(PATIENCE));
+                let mut shown = std::iter::from_fn(|| inside.next_within(PATIENCE).ok());
                 assert!(shown.any(|count| count == last));
             }
         });
@@ -160,8 +161,8 @@ fn who_joins_while_others_like_begins_at_the_count_and_misses_none() {
 
 #[test]
 fn of_more_likes_than_are_shown_one_by_one_only_the_newest_count_is_shown() {
-    let (store, teller) = told();
-    let server = Running::serve(Folder::new(), Likes::with_store(store).unwrap(), |server| server);
+    let (likes, script) = scripted(0);
+    let server = Running::serve(Folder::new(), likes, |server| server);
     let (mut liker, mut client) = (Client::new(server.addr), Client::new(server.addr));
     let mut inside = server.likes.subscribe();
     assert_eq!((client.count(), inside.next()), (0, Some(0)));
@@ -169,14 +170,14 @@ fn of_more_likes_than_are_shown_one_by_one_only_the_newest_count_is_shown() {
     for (likes, shown_one_by_one) in [(MOST_IN_ROUND as u64, true), (MOST_IN_ROUND as u64 + 1, false)] {
         // While the save of the first is held up, the others gather, to be saved and shown as one.
         liker.like();
-        assert_eq!(teller.asked(), 1);
+        assert_eq!(script.save(), 1);
         liker.like_times(likes as usize);
         liker.settle();
-        teller.save();
+        script.end(Ending::Saved);
         count += 1;
         assert_eq!((client.count(), inside.next()), (count, Some(count)));
-        assert_eq!(teller.asked(), likes);
-        teller.save();
+        assert_eq!(script.save(), likes);
+        script.end(Ending::Saved);
         let expected = Vec::from_iter(if shown_one_by_one { count + 1 } else { count + likes }..=count + likes);
         count += likes;
         assert_eq!(client.counts_until(count), expected);
@@ -385,9 +386,9 @@ fn connections_that_end_give_their_descriptors_and_threads_back() {
 
 #[test]
 fn a_stop_tells_every_client_and_saves_what_was_taken() {
-    let (store, teller) = told();
+    let (likes, script) = scripted(0);
     let folder = Folder::new();
-    let mut server = Running::serve(folder, Likes::with_store(store).unwrap(), |server| server);
+    let mut server = Running::serve(folder, likes, |server| server);
     let mut clients: Vec<_> = (0..8).map(|_| Client::new(server.addr)).collect();
     let mut inside = server.likes.subscribe();
     for client in &mut clients {
@@ -396,17 +397,17 @@ fn a_stop_tells_every_client_and_saves_what_was_taken() {
         client.settle();
     }
     // All are taken, and none is saved: the store holds up the first of them.
-    let mut saved = teller.asked();
+    let mut saved = script.save();
     assert_eq!(server.likes.count(), 0);
     server.begin_stop();
     for client in &mut clients {
         assert_eq!(client.closed(), (1001, "the server is shutting down".to_owned()));
     }
     drop(clients);
-    teller.save();
+    script.end(Ending::Saved);
     while saved < 80 {
-        saved += teller.asked();
-        teller.save();
+        saved += script.save();
+        script.end(Ending::Saved);
     }
     server.wait().unwrap();
     assert_eq!(server.likes.count(), 80);
@@ -416,17 +417,17 @@ fn a_stop_tells_every_client_and_saves_what_was_taken() {
 
 #[test]
 fn a_like_over_http_that_waits_for_its_save_is_answered_through_a_stop() {
-    let (store, teller) = told();
+    let (likes, script) = scripted(0);
     let mut limits = patient();
     limits.close_within = PATIENCE;
-    let likes = Likes::with_store(store).unwrap();
+    let likes = likes;
     let mut server = Running::serve(Folder::new(), likes, |server| server.limits(limits));
     let addr = server.addr;
     let liker = thread::spawn(move || ask(addr, "PUT", "/like", &[]));
-    assert_eq!(teller.asked(), 1);
+    assert_eq!(script.save(), 1);
     server.begin_stop();
     eventually("it is stopping", || get(addr, "/healthz").status == 503);
-    teller.save();
+    script.end(Ending::Saved);
     assert_eq!(liker.join().unwrap().body, r#"{"numLikes":1}"#);
     server.wait().unwrap();
 }
@@ -486,7 +487,7 @@ struct PanicsAtBinary;
 
 impl log::Log for PanicsAtBinary {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.target() == "live_likes::session"
+        metadata.target().starts_with("live_likes::websocket")
     }
 
     fn log(&self, record: &log::Record<'_>) {
@@ -519,21 +520,13 @@ fn a_panic_in_one_connection_ends_that_connection_alone() {
 
 #[test]
 fn a_store_that_panics_stops_the_counter_for_good_and_everyone_is_told() {
-    struct Panics;
-    impl Store for Panics {
-        fn total(&mut self) -> u64 {
-            16
-        }
-        fn add(&mut self, _: u64) -> Result<u64> {
-            panic!("the panic that this test is about");
-        }
-    }
-    let mut server = Running::serve(Folder::new(), Likes::with_store(Panics).unwrap(), |server| server);
+    let mut server =
+        Running::serve(Folder::new(), Likes::with_store(memory(16, |_| Ending::Panic)).unwrap(), |server| server);
     let mut client = Client::new(server.addr);
     assert_eq!(client.count(), 16);
     assert_eq!(ask(server.addr, "PUT", "/like", &[]).status, 503);
     assert_eq!(client.closed().0, 1001);
     drop(client);
-    assert!(matches!(server.wait(), Err(Error::Undecided(_))));
+    assert!(matches!(server.wait(), Err(Error::Stopped(_))));
     assert_eq!(server.likes.count(), 16);
 }

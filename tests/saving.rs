@@ -2,15 +2,18 @@
 
 #[path = "support/folder.rs"]
 mod folder;
+#[path = "support/scripted.rs"]
+mod scripted;
 #[path = "support/watcher.rs"]
 mod watcher;
 
 use folder::Folder;
-use live_likes::{Error, Likes, Limits, Result, Server, Store, Subscription};
+use live_likes::{Error, Likes, Limits, Result, Server, Subscription};
+use scripted::{Ending, scripted};
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::RecvTimeoutError,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -18,67 +21,6 @@ use watcher::{Peer, get, put};
 
 /// Nobody should ever wait this long.
 const LONG: Duration = Duration::from_secs(60);
-
-/// A store that has the test say how each save ends; and once the test is over, that it works.
-struct Scripted {
-    total: u64,
-    saves: Sender<u64>,
-    endings: Receiver<Ending>,
-}
-
-enum Ending {
-    Saved,
-    NotSaved,
-    Undecided,
-    Panic,
-}
-
-impl Store for Scripted {
-    fn total(&mut self) -> u64 {
-        self.total
-    }
-
-    fn add(&mut self, likes: u64) -> Result<u64> {
-        let _ = self.saves.send(likes);
-        match self.endings.recv().unwrap_or(Ending::Saved) {
-            Ending::Saved => {
-                self.total += likes;
-                Ok(self.total)
-            }
-            Ending::NotSaved => Err(Error::NotSaved("the disk is full".to_owned())),
-            Ending::Undecided => Err(Error::Undecided("the disk is lost".to_owned())),
-            Ending::Panic => panic!("the store panics, as the test asks"),
-        }
-    }
-}
-
-/// The test's side of it.
-struct Script {
-    saves: Receiver<u64>,
-    endings: Sender<Ending>,
-}
-
-impl Script {
-    /// Waits for the next save. Returns its likes; the save hangs until it is ended.
-    fn save(&self) -> u64 {
-        self.saves.recv_timeout(LONG).expect("a save should begin")
-    }
-
-    fn end(&self, ending: Ending) {
-        self.endings.send(ending).unwrap();
-    }
-
-    /// No save has begun that the test did not see.
-    fn is_idle(&self) -> bool {
-        self.saves.try_recv().is_err()
-    }
-}
-
-fn scripted(total: u64) -> (Likes, Script) {
-    let ((saves, begun), (endings, ended)) = (channel(), channel());
-    let store = Scripted { total, saves, endings: ended };
-    (Likes::with_store(store).unwrap(), Script { saves: begun, endings })
-}
 
 /// A server that runs until it is stopped.
 struct Running {
@@ -108,7 +50,7 @@ impl Running {
 /// A subscriber that has been shown the count as it is.
 fn subscriber(likes: &Likes) -> Subscription {
     let mut shown = likes.subscribe();
-    assert_eq!(shown.next_within(LONG), Some(likes.count()));
+    assert_eq!(shown.next_within(LONG), Ok(likes.count()));
     shown
 }
 
@@ -150,7 +92,7 @@ fn nobody_is_shown_a_count_before_it_is_saved() {
     liking.like();
     assert_eq!(script.save(), 1);
     assert_eq!(likes.count(), 16);
-    assert_eq!(shown.next_within(Duration::ZERO), None);
+    assert_eq!(shown.next_within(Duration::ZERO), Err(RecvTimeoutError::Timeout));
     assert!(watching.has_been_sent_nothing() && liking.has_been_sent_nothing());
     assert_eq!(Peer::connect(server.addr).count(), 16);
     assert!(get(server.addr, "/likes").ends_with(r#"{"numLikes":16}"#));
@@ -159,14 +101,14 @@ fn nobody_is_shown_a_count_before_it_is_saved() {
     until("the second like should be taken", || unsaved(&likes) == 2);
 
     script.end(Ending::Saved);
-    assert_eq!((watching.count(), liking.count(), shown.next_within(LONG)), (17, 17, Some(17)));
+    assert_eq!((watching.count(), liking.count(), shown.next_within(LONG)), (17, 17, Ok(17)));
     assert_eq!(script.save(), 1);
     assert!(get(server.addr, "/likes").ends_with(r#"{"numLikes":17}"#));
     assert!(watching.has_been_sent_nothing() && !putting.is_finished());
 
     script.end(Ending::Saved);
     assert!(putting.join().unwrap().ends_with(r#"{"numLikes":18}"#));
-    assert_eq!((watching.count(), liking.count(), shown.next_within(LONG)), (18, 18, Some(18)));
+    assert_eq!((watching.count(), liking.count(), shown.next_within(LONG)), (18, 18, Ok(18)));
     server.stop().unwrap();
 }
 
@@ -206,14 +148,19 @@ fn when_a_save_fails_those_who_wait_are_told_and_not_counted_and_the_others_are_
         let told = waiting.join().unwrap().unwrap_err();
         assert!(matches!(&told, Error::NotSaved(reason) if reason == "the disk is full"), "{told}");
     }
-    assert_eq!(script.save(), 5, "tried again with all that nobody waited for");
+    assert_eq!(script.save(), 2, "tried again with what nobody waited for");
     assert!(matches!(likes.health(), Err(Error::NotSaved(_))));
     assert!(matches!(likes.like(), Err(Error::NotSaved(_))));
     assert!(matches!(likes.like_without_waiting(), Err(Error::NotSaved(_))));
     script.end(Ending::NotSaved);
-    assert_eq!(script.save(), 5, "and again");
-    assert_eq!((likes.count(), shown.next_within(LONG), shown.next_within(Duration::ZERO)), (17, Some(17), None));
+    assert_eq!(script.save(), 2, "and again");
+    assert_eq!(
+        (likes.count(), shown.next_within(LONG), shown.next_within(Duration::ZERO)),
+        (17, Ok(17), Err(RecvTimeoutError::Timeout))
+    );
 
+    script.end(Ending::Saved);
+    assert_eq!(script.save(), 3, "then what nobody waited for of the likes that came meanwhile");
     script.end(Ending::Saved);
     assert_eq!((18..=22).map(|_| shown.next_within(LONG).unwrap()).collect::<Vec<_>>(), [18, 19, 20, 21, 22]);
     likes.health().unwrap();
@@ -235,7 +182,7 @@ fn with_nothing_left_to_save_it_is_still_found_out_when_saving_works_again() {
     assert!(likes.health().is_err());
     script.end(Ending::Saved);
     until("it should be well again", || likes.health().is_ok());
-    assert_eq!((likes.count(), shown.next_within(Duration::ZERO)), (16, None));
+    assert_eq!((likes.count(), shown.next_within(Duration::ZERO)), (16, Err(RecvTimeoutError::Timeout)));
 }
 
 #[test]
@@ -289,26 +236,26 @@ fn stops_for_good(ending: Ending, reason: &str) {
     likes.like_without_waiting().unwrap();
     script.end(ending);
 
-    let undecided = |result: Result<u64>| matches!(result, Err(Error::Undecided(told)) if told == reason);
-    assert!(undecided(saving.join().unwrap()));
-    assert!(undecided(gathered.join().unwrap()));
-    assert!(undecided(server.thread.join().unwrap().map(|()| 0)), "run() should return the error");
-    assert!(undecided(likes.like()));
-    assert!(undecided(likes.like_without_waiting().map(|()| 0)));
-    assert!(undecided(likes.health().map(|()| 0)));
-    assert!(undecided(likes.flush(LONG)));
-    assert!(undecided(likes.close(LONG)));
+    let stopped = |result: Result<u64>| matches!(result, Err(Error::Stopped(told)) if told == reason);
+    assert!(stopped(saving.join().unwrap()));
+    assert!(stopped(gathered.join().unwrap()));
+    assert!(stopped(server.thread.join().unwrap().map(|()| 0)), "run() should return the error");
+    assert!(stopped(likes.like()));
+    assert!(stopped(likes.like_without_waiting().map(|()| 0)));
+    assert!(stopped(likes.health().map(|()| 0)));
+    assert!(stopped(likes.flush(LONG)));
+    assert!(stopped(likes.close(LONG)));
     assert_eq!((likes.count(), shown.next()), (16, None), "nothing is shown, and there is nothing more to come");
     assert_eq!(watching.closed(), 1001);
     assert!(script.is_idle(), "the store is not called again");
 
     // A server that comes later sees it at once.
-    assert!(undecided(serve(&likes).thread.join().unwrap().map(|()| 0)));
+    assert!(stopped(serve(&likes).thread.join().unwrap().map(|()| 0)));
 }
 
 #[test]
 fn a_save_whose_outcome_is_unknown_stops_everything() {
-    stops_for_good(Ending::Undecided, "the disk is lost");
+    stops_for_good(Ending::Stopped, "the disk is lost");
 }
 
 #[test]
@@ -320,12 +267,12 @@ fn a_store_that_panics_stops_everything() {
 fn a_retry_whose_outcome_is_unknown_stops_everything_too() {
     let (likes, script) = scripted(16);
     likes.like_without_waiting().unwrap();
-    for (ending, likes) in [(Ending::NotSaved, 1), (Ending::NotSaved, 1), (Ending::Undecided, 1)] {
+    for (ending, likes) in [(Ending::NotSaved, 1), (Ending::NotSaved, 1), (Ending::Stopped, 1)] {
         assert_eq!(script.save(), likes);
         script.end(ending);
     }
-    until("it should stop", || matches!(likes.health(), Err(Error::Undecided(_))));
-    assert!(matches!(likes.close(LONG), Err(Error::Undecided(_))));
+    until("it should stop", || matches!(likes.health(), Err(Error::Stopped(_))));
+    assert!(matches!(likes.close(LONG), Err(Error::Stopped(_))));
     assert_eq!(likes.count(), 16);
     assert!(script.is_idle());
 }

@@ -73,11 +73,7 @@ impl<'c, S: Store> Saver<'c, S> {
     }
 
     /// Saves one batch, however many attempts that takes.
-    fn finish(
-        &mut self,
-        mut batch: Batch,
-        mut state: MutexGuard<'c, State>,
-    ) -> Result<MutexGuard<'c, State>, Ended> {
+    fn finish(&mut self, mut batch: Batch, mut state: MutexGuard<'c, State>) -> Result<MutexGuard<'c, State>, Ended> {
         let core = self.core;
         let since = Instant::now();
         let (mut pause, mut unknown) = (FIRST_PAUSE, false);

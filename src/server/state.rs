@@ -1,14 +1,16 @@
 //! What all connections of one server share.
 
+use crate::likes::{
+    outbox::Outbox,
+    sync::{Mutex, lock},
+};
 use crate::{
     likes::Likes, limits::Limits, metrics::Gauges, server::access::Access, server::page::Page, server::rate::Rate,
 };
-use crate::likes::{outbox::Outbox, sync::{Mutex, lock}};
-use std::{collections::HashMap, sync::Arc};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{collections::HashMap, sync::Arc};
 
 /// One served counter: the likes, the page they are shown on, and the rules for who may like.
-#[derive(Debug)]
 pub(crate) struct State {
     pub(crate) likes: Likes,
     pub(crate) page: Page,
@@ -60,5 +62,11 @@ impl State {
     }
     pub(crate) fn clients(&self) -> Vec<Arc<Outbox>> {
         lock(&self.clients).values().cloned().collect()
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("likes", &self.likes).finish_non_exhaustive()
     }
 }
