@@ -41,7 +41,7 @@ pub use limits::Limits;
 pub use server::{Handle, Listening, Server, page::Page, service::Service};
 pub use store::{
     Feed, Store,
-    change::{BatchId, Change, Count, Outcome, Post},
+    change::{BatchId, Change, ChangeKind, Count, Outcome, Post, Refused, VisitorKey},
     text::FileStore,
 };
 

@@ -223,7 +223,7 @@ mod tests {
             assert_eq!(audience.watching(), 3);
 
             let_go.send(()).unwrap();
-            fan_out(&audience, 2);
+            fan_out(audience, 2);
         });
 
         assert_eq!(staying.frames(), ["1", "2"]);

@@ -3,7 +3,7 @@
 use crate::{
     error::{Error, Result},
     likes::sync::{Arc, OnceLock},
-    store::change::{Change, Count, Outcome, Post},
+    store::change::{Change, ChangeKind, Count, Outcome, Post},
 };
 use std::collections::HashMap;
 
@@ -30,7 +30,7 @@ impl Batch {
 
     /// How many likes it holds.
     pub(crate) fn likes(&self) -> u64 {
-        self.changes.iter().map(|change| change.likes).sum()
+        self.changes.iter().map(Change::likes).sum()
     }
 
     pub(crate) fn results(&self) -> Arc<Results> {
@@ -40,35 +40,50 @@ impl Batch {
     /// Adds a like; returns where it is.
     pub(crate) fn add(&mut self, post: &Post) -> usize {
         if let Some(&place) = self.places.get(post) {
-            self.changes[place].likes += 1;
+            if let ChangeKind::Likes(likes) = &mut self.changes[place].kind {
+                *likes += 1;
+            }
             return place;
         }
         self.places.insert(post.clone(), self.changes.len());
-        self.changes.push(Change { post: post.clone(), likes: 1 });
-        self.awaited.push(0);
-        self.changes.len() - 1
+        self.push(post, ChangeKind::Likes(1))
     }
 
     /// Adds a like that somebody waits for.
     pub(crate) fn add_awaited(&mut self, post: &Post) -> Waiting {
         let change = self.add(post);
-        self.awaited[change] += 1;
-        Waiting { results: self.results.clone(), change, like: self.changes[change].likes }
+        self.wait_for(change)
     }
 
-    /// Takes out the likes that somebody waits for, and tells those who do. `forget` hears of how many of which post.
+    fn push(&mut self, post: &Post, kind: ChangeKind) -> usize {
+        self.changes.push(Change { post: post.clone(), kind });
+        self.awaited.push(0);
+        self.changes.len() - 1
+    }
+
+    fn wait_for(&mut self, change: usize) -> Waiting {
+        self.awaited[change] += 1;
+        Waiting { results: self.results.clone(), change, like: self.changes[change].likes() }
+    }
+
+    /// Takes out the changes that somebody waits for, and tells those who do. `forget` hears of how many of which post.
     pub(crate) fn refuse_awaited(&mut self, refusal: &Refusal, mut forget: impl FnMut(&Post, u64)) {
         self.results.settle(Err(refusal.clone()));
         let (changes, awaited) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.awaited));
+        self.places.clear();
         for (mut change, awaited) in changes.into_iter().zip(awaited) {
             forget(&change.post, awaited);
-            change.likes -= awaited;
-            if change.likes > 0 {
-                self.changes.push(change);
+            match &mut change.kind {
+                ChangeKind::Likes(likes) if *likes > awaited => {
+                    *likes -= awaited;
+                    self.places.insert(change.post.clone(), self.changes.len());
+                }
+                ChangeKind::Visitor { .. } if awaited == 0 => {}
+                _ => continue,
             }
+            self.changes.push(change);
+            self.awaited.push(0);
         }
-        self.awaited = vec![0; self.changes.len()];
-        self.places = self.changes.iter().enumerate().map(|(place, change)| (change.post.clone(), place)).collect();
         self.results = Arc::default();
     }
 }
@@ -77,10 +92,10 @@ impl Batch {
 /// had to take in turn to read it would be most of what a like over HTTP costs.
 #[derive(Default)]
 pub(crate) struct Results {
-    outcome: OnceLock<Result<Vec<Saved>, Refusal>>,
+    saved: OnceLock<Result<Vec<Saved>, Refusal>>,
 }
 
-/// The outcome of a change, and how many likes it was of.
+/// What has become of a change, and how many likes it was of.
 pub(crate) struct Saved {
     pub(crate) outcome: Outcome,
     pub(crate) likes: u64,
@@ -88,8 +103,8 @@ pub(crate) struct Saved {
 
 impl Results {
     /// Tells those who wait. What is said first holds.
-    pub(crate) fn settle(&self, outcome: Result<Vec<Saved>, Refusal>) {
-        let _ = self.outcome.set(outcome);
+    pub(crate) fn settle(&self, saved: Result<Vec<Saved>, Refusal>) {
+        let _ = self.saved.set(saved);
     }
 }
 
@@ -102,12 +117,17 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Waits for the outcome: the count after this very like.
-    pub(crate) fn wait(self) -> Result<Count> {
-        let saved = self.results.outcome.wait().as_ref().map_err(|refusal| refusal.clone())?;
-        let Saved { outcome: Outcome { count }, likes } = &saved[self.change];
+    /// Waits for what becomes of this very like.
+    pub(crate) fn wait(self) -> Result<Outcome> {
+        let saved = self.results.saved.wait().as_ref().map_err(Refusal::clone)?;
+        let Saved { outcome, likes } = &saved[self.change];
         let after = likes - self.like;
-        Ok(Count { likes: count.likes - after, version: count.version - after })
+        Ok(match *outcome {
+            Outcome::Applied(Count { likes, version }) => {
+                Outcome::Applied(Count { likes: likes - after, version: version - after })
+            }
+            other => other,
+        })
     }
 }
 

@@ -75,11 +75,11 @@ impl Ledger {
         });
         lock(&core.state).counters.insert(Post::default(), Counter { count, ..Counter::default() });
         let fed = Arc::downgrade(&core);
-        store.follow(Feed(std::sync::Arc::new(move |post: &Post, count| {
+        store.follow(Feed::new(move |post, count| {
             if let Some(core) = fed.upgrade() {
                 core.changed_by_others(post, count);
             }
-        })));
+        }));
         // From here on an early return closes the ledger, and with it a thread that was started.
         let ledger = Self { owner: Arc::new(Owner { core: core.clone() }) };
         let start = |name: &str, work: Box<dyn FnOnce() + Send>| {

@@ -15,7 +15,7 @@ pub(crate) mod subscription;
 pub(crate) mod sync;
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     likes::{
         audience::{Audience, Registration},
         ledger::Ledger,
@@ -26,7 +26,7 @@ use crate::{
     metrics::Metrics,
     store::{
         Store,
-        change::{Count, Post},
+        change::{Count, Outcome, Post},
         text::FileStore,
     },
 };
@@ -92,7 +92,10 @@ impl Likes {
     /// be counted: [`Error::Unknown`](crate::Error::Unknown) where saving takes longer than 5 s or has failed halfway,
     /// [`Error::Stopped`](crate::Error::Stopped) where the counter has stopped for good.
     pub fn like(&self) -> Result<u64> {
-        Ok(self.ledger.core().accept_awaited(&self.post)?.wait()?.likes)
+        match self.ledger.core().accept_awaited(&self.post)?.wait()? {
+            Outcome::Applied(count) | Outcome::Unchanged { count, .. } => Ok(count.likes),
+            Outcome::Refused(_) => Err(Error::Full),
+        }
     }
 
     /// Adds one like without waiting until it is saved. It is saved as soon as likes can be saved, and shown then.

@@ -9,10 +9,11 @@ use crate::{
     },
     store::{
         Store,
-        change::{BatchId, Change, Outcome, Post},
+        change::{BatchId, Change, ChangeKind, Outcome, Post},
     },
 };
 use std::{
+    collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},
     panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
@@ -149,24 +150,36 @@ impl<'c, S: Store> Saver<'c, S> {
         if outcomes.len() != changes.len() {
             return Err(format!("the store told {} outcomes of {} changes", outcomes.len(), changes.len()));
         }
-        for (Change { post, likes }, Outcome { count }) in changes.iter().zip(outcomes) {
-            let before = state.counters.get(post).map_or(0, |counter| counter.count.likes);
-            if count.version.checked_sub(*likes).is_none_or(|version| version < self.version) {
+        // What the store told of a post earlier in this batch goes before what is known of it.
+        let mut told = HashMap::new();
+        for (change, outcome) in changes.iter().zip(outcomes) {
+            let Outcome::Applied(count) = *outcome else { continue };
+            let known = || state.counters.get(&change.post).map(|counter| counter.count.likes);
+            let Some(before) = told.get(&change.post).copied().or_else(known) else { continue };
+            if count.version.checked_sub(change.likes()).is_none_or(|version| version < self.version) {
                 let (version, last) = (count.version, self.version);
-                return Err(format!("the store told version {version} after {likes} likes on version {last}"));
+                return Err(format!("the store told version {version} of a change of {change:?} on version {last}"));
             }
-            if count.likes < *likes || !self.store.is_shared() && count.likes.checked_sub(*likes) != Some(before) {
-                return Err(format!("the store told a count of {} after {likes} likes on {before}", count.likes));
+            let follows = match change.kind {
+                ChangeKind::Visitor { liked: false, .. } => before.checked_sub(1) == Some(count.likes),
+                _ => before.checked_add(change.likes()) == Some(count.likes),
+            };
+            let least = if let ChangeKind::Visitor { liked: false, .. } = change.kind { 0 } else { change.likes() };
+            if count.likes < least || !self.store.is_shared() && !follows {
+                return Err(format!("the store told {} likes after {change:?} on {before}", count.likes));
             }
             self.version = count.version;
+            told.insert(&change.post, count.likes);
         }
         Ok(())
     }
 
     fn settle(&self, batch: &Batch, outcomes: &[Outcome], mut state: MutexGuard<'c, State>) -> MutexGuard<'c, State> {
-        for (Change { post, likes }, outcome) in batch.changes.iter().zip(outcomes) {
-            forget(&mut state.counters, post, *likes);
-            state.raise(post, outcome.count, *likes);
+        for (change, outcome) in batch.changes.iter().zip(outcomes) {
+            forget(&mut state.counters, &change.post, change.likes());
+            if let Outcome::Applied(count) = outcome {
+                state.raise(&change.post, *count, change.likes());
+            }
         }
         state.saving = None;
         state.finished = batch.number;
@@ -174,7 +187,8 @@ impl<'c, S: Store> Saver<'c, S> {
         drop(state);
         self.core.saved.notify_one();
         self.core.progress.notify_all();
-        let saved = batch.changes.iter().zip(outcomes).map(|(change, &outcome)| Saved { outcome, likes: change.likes });
+        let saved =
+            batch.changes.iter().zip(outcomes).map(|(change, &outcome)| Saved { outcome, likes: change.likes() });
         batch.results().settle(Ok(saved.collect()));
         if fault.is_some() {
             log::info!("likes can be saved again; saved {} that waited", batch.likes());

@@ -51,14 +51,68 @@ pub struct BatchId {
 pub struct Change {
     /// The post that is liked.
     pub post: Post,
-    /// How many likes, from nobody in particular. At least one.
-    pub likes: u64,
+    /// What changes.
+    pub kind: ChangeKind,
 }
+
+impl Change {
+    /// By how many likes, and versions, it can change a count.
+    pub(crate) fn likes(&self) -> u64 {
+        match self.kind {
+            ChangeKind::Likes(likes) => likes,
+            ChangeKind::Visitor { .. } => 1,
+        }
+    }
+}
+
+/// What a change changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// So many likes, at least one, from nobody in particular.
+    Likes(u64),
+    /// A visitor likes the post, or does not any more.
+    Visitor {
+        /// Who it is.
+        visitor: VisitorKey,
+        /// Whether the visitor likes the post from now on.
+        liked: bool,
+        /// The number of the change in that visitor's own order. One that is not higher than the highest that the
+        /// store has had of this visitor, unlikes included, changes nothing.
+        seq: Option<u64>,
+    },
+}
+
+/// A visitor of one post: a hash of both, so that likes of two posts cannot be linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VisitorKey(pub [u8; 16]);
 
 /// What has become of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// The count after the change, and its version. Of a change of several likes, each has its own version: the last
+pub enum Outcome {
+    /// It was applied, and made the count this one. Of a change of several likes, each has its own version: the last
     /// of them is this one, and they follow one another without a gap.
-    pub count: Count,
+    Applied(Count),
+    /// It changes nothing: the visitor's mind is as it was, or its number is not higher.
+    Unchanged {
+        /// The count as it is.
+        count: Count,
+        /// Whether the visitor likes the post.
+        liked: bool,
+    },
+    /// It was not applied, since the store has no room for it.
+    Refused(Refused),
+}
+
+/// Why a store has no room for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refused {
+    /// For a new post.
+    Posts,
+    /// For a new visitor.
+    Visitors,
+    /// For one like more of this post.
+    Likes,
+    /// For the mind of visitors: none can be taken back.
+    Unlikes,
 }

@@ -44,13 +44,21 @@ pub trait Store: Send + 'static {
 
 /// Where a store tells of changes that others have made.
 #[derive(Clone)]
-pub struct Feed(pub(crate) Arc<dyn Fn(&Post, Count) + Send + Sync>);
+pub struct Feed {
+    tell: Arc<Tell>,
+}
+
+type Tell = dyn Fn(&Post, Count) + Send + Sync;
 
 impl Feed {
+    pub(crate) fn new(tell: impl Fn(&Post, Count) + Send + Sync + 'static) -> Self {
+        Self { tell: Arc::new(tell) }
+    }
+
     /// Tells of the count of a post after a change that is durable. One with a version that is not newer than what is
     /// known already is ignored.
     pub fn changed(&self, post: &Post, count: Count) {
-        (self.0)(post, count);
+        (self.tell)(post, count);
     }
 }
 

@@ -155,10 +155,10 @@ impl Store for FileStore {
             return Err(Error::NotSaved(format!("a text file holds one counter, and not that of {:?}", change.post)));
         }
         let mut likes = self.total;
-        self.add(changes.iter().map(|change| change.likes).sum())?;
+        self.add(changes.iter().map(Change::likes).sum())?;
         let outcomes = changes.iter().map(|change| {
-            likes += change.likes;
-            Outcome { count: Count { likes, version: likes } }
+            likes += change.likes();
+            Outcome::Applied(Count { likes, version: likes })
         });
         Ok(outcomes.collect())
     }

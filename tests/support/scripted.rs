@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use live_likes::{BatchId, Change, Count, Error, Likes, Outcome, Post, Result, Store};
+use live_likes::{BatchId, Change, ChangeKind, Count, Error, Likes, Outcome, Post, Result, Store};
 use std::{
     sync::mpsc::{Receiver, Sender, channel},
     time::Duration,
@@ -41,19 +41,28 @@ impl<F: FnMut(u64) -> Ending + Send + 'static> Store for Memory<F> {
     }
 
     fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
-        let likes = changes.iter().map(|change| change.likes).sum();
+        let likes = changes.iter().map(likes_of).sum();
         match (self.save)(likes) {
             Ending::Saved => {
-                self.total += likes;
-                let count = Count { likes: self.total, version: self.total };
-                Ok(changes.iter().map(|_| Outcome { count }).collect())
+                let counts = changes.iter().map(|change| {
+                    self.total += likes_of(change);
+                    Outcome::Applied(Count { likes: self.total, version: self.total })
+                });
+                Ok(counts.collect())
             }
-            Ending::Told(counts) => Ok(counts.into_iter().map(|count| Outcome { count }).collect()),
+            Ending::Told(counts) => Ok(counts.into_iter().map(Outcome::Applied).collect()),
             Ending::NotSaved => Err(Error::NotSaved("the disk is full".to_owned())),
             Ending::Unknown | Ending::SavedUnknown => Err(Error::Unknown("the disk is silent".to_owned())),
             Ending::Stopped => Err(Error::Stopped("the disk is lost".to_owned())),
             Ending::Panic => panic!("the store panics, as the test asks"),
         }
+    }
+}
+
+fn likes_of(change: &Change) -> u64 {
+    match change.kind {
+        ChangeKind::Likes(likes) => likes,
+        ChangeKind::Visitor { .. } => panic!("this store knows no visitors"),
     }
 }
 
@@ -99,7 +108,7 @@ pub trait OneCounter: Store {
     /// Saves so many likes; returns the count.
     fn add(&mut self, likes: u64) -> Result<u64> {
         let batch = BatchId { server: 0, number: 0 };
-        let changes = [Change { post: Post::default(), likes }];
+        let changes = [Change { post: Post::default(), kind: ChangeKind::Likes(likes) }];
         self.apply(batch, &changes[..usize::from(likes > 0)])?;
         Ok(self.total())
     }
