@@ -32,8 +32,6 @@ pub mod fuzz;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz_session;
-#[cfg(all(test, shuttle))]
-mod model;
 
 pub use error::{Error, Result};
 pub use likes::{Likes, subscription::Subscription};
