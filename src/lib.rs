@@ -32,8 +32,6 @@ pub mod fuzz;
 #[cfg(any())]
 #[doc(hidden)]
 pub mod fuzz_session;
-#[cfg(any())]
-mod model;
 
 pub use error::{Error, Result};
 pub use likes::{Likes, subscription::Subscription};
