@@ -22,6 +22,8 @@ pub enum Error {
     },
     /// When a server starts or accepts: the listener cannot be used.
     Listen(io::Error),
+    /// When a counter opens or the program starts: the system has no thread to give.
+    Thread(io::Error),
     /// When a counter opens: the database is not usable, and has been left as it was.
     Database {
         /// The database as it was named.
@@ -56,6 +58,7 @@ impl fmt::Display for Error {
             Self::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
             Self::Name { name, expected } => write!(f, "cannot allow `{name}`: {expected} is expected"),
             Self::Listen(source) => write!(f, "cannot accept connections: {source}"),
+            Self::Thread(source) => write!(f, "cannot start a thread: {source}"),
             Self::Database { path, problem } => {
                 write!(f, "cannot use the database `{}`: {problem}", path.display())
             }
@@ -73,7 +76,9 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Bind { source, .. } | Self::Listen(source) | Self::Page { source, .. } => Some(source),
+            Self::Bind { source, .. } | Self::Listen(source) | Self::Thread(source) | Self::Page { source, .. } => {
+                Some(source)
+            }
             _ => None,
         }
     }

@@ -158,7 +158,8 @@ impl Likes {
     ///
     /// # Errors
     ///
-    /// [`Error::Database`] where the file is not usable; see [`FileStore::open`].
+    /// [`Error::Database`] where the file is not usable, see [`FileStore::open`]; and as
+    /// [`with_store`](Self::with_store).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::with_store(FileStore::open(path)?)
     }
@@ -167,7 +168,7 @@ impl Likes {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`] where the system has no thread to give.
+    /// [`Error::Thread`] where the system has no thread to give.
     pub fn with_store(mut store: impl Store) -> Result<Self> {
         let saved = store.total();
         let core = Arc::new(Core {
@@ -182,7 +183,7 @@ impl Likes {
         // From here on an early return closes the counter, and with it a thread that was started.
         let likes = Self { owner: Arc::new(Owner { core: core.clone() }) };
         let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(Error::Listen)
+            thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(Error::Thread)
         };
         let (saver, broadcaster) = (core.clone(), core.clone());
         start("saver", Box::new(move || saver.save(store))).inspect_err(|_| {
