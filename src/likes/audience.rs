@@ -204,20 +204,6 @@ impl Audience {
         tally
     }
 
-    /// Sends every client a close frame, after which it is shown nothing more.
-    pub(crate) fn close_all(&self, code: u16, reason: &str) {
-        for client in self.clients().iter() {
-            if client.close(Some(code), reason).fell_behind {
-                self.look_after(client.clone());
-            }
-        }
-    }
-
-    /// Breaks off every client that is left.
-    pub(crate) fn abandon_all(&self) {
-        self.clients().iter().for_each(|client| client.abandon());
-    }
-
     fn clients(&self) -> Clients {
         lock(&self.seats).clients()
     }

@@ -29,6 +29,7 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::Weak,
     time::{Duration, Instant},
 };
 
@@ -105,8 +106,12 @@ struct State {
     abandoned: bool,
     saver_ended: bool,
     broadcaster_ended: bool,
-    when_dead: Vec<Box<dyn FnOnce() + Send>>,
+    /// Called when `dead` is set.
+    when_stopped: Vec<Weak<Hook>>,
 }
+
+/// What is called when a counter has stopped for good.
+pub(crate) type Hook = dyn Fn() + Send + Sync;
 
 /// Likes that will be saved together.
 #[derive(Default)]
@@ -299,8 +304,8 @@ impl Likes {
         seat
     }
 
-    /// Shows every client what is saved by now, and tells it that it is over.
-    pub(crate) fn close_clients(&self, code: u16, reason: &str) {
+    /// Shows every client what is saved by now.
+    pub(crate) fn show_saved(&self) {
         let core = self.core();
         // The broadcaster may have that round still before it, when others have been answered already.
         let newest = self.count();
@@ -308,19 +313,17 @@ impl Likes {
             let round = Round::after(newest.saturating_sub(MOST_IN_ROUND), newest);
             core.metrics.frames(core.audience.fan_out(&round, core.lanes).frames);
         }
-        core.audience.close_all(code, reason);
-        let _state = lock(&core.state);
-        core.saved.notify_one();
     }
 
-    /// Calls `then` when the counter has stopped for good; at once if it has.
-    pub(crate) fn when_dead(&self, then: impl FnOnce() + Send + 'static) {
+    /// Calls the hook when the counter has stopped for good, at once if it has; as long as somebody holds the hook.
+    pub(crate) fn when_stopped(&self, hook: &Arc<Hook>) {
         let mut state = lock(&self.core().state);
         if state.dead.is_none() {
-            return state.when_dead.push(Box::new(then));
+            state.when_stopped.retain(|other| other.strong_count() > 0);
+            return state.when_stopped.push(Arc::downgrade(hook));
         }
         drop(state);
-        then();
+        hook();
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -331,7 +334,8 @@ impl Likes {
         &self.core().audience
     }
 
-    fn look_after(&self, outbox: Arc<Outbox>) {
+    /// Has a client [that fell behind](crate::likes::outbox::Sent::fell_behind) tried again.
+    pub(crate) fn look_after(&self, outbox: Arc<Outbox>) {
         self.core().audience.look_after(outbox);
         // Under the lock, so that the broadcaster is either before its look at the list or waiting.
         let _state = lock(&self.core().state);
@@ -460,9 +464,9 @@ impl Core {
         state.saver_ended = true;
         self.saved.notify_one();
         self.progress.notify_all();
-        let when_dead = if state.dead.is_some() { std::mem::take(&mut state.when_dead) } else { Vec::new() };
+        let hooks = if state.dead.is_some() { std::mem::take(&mut state.when_stopped) } else { Vec::new() };
         drop(state);
-        when_dead.into_iter().for_each(|then| then());
+        hooks.iter().filter_map(Weak::upgrade).for_each(|hook| hook());
     }
 
     /// Tries a failed save again, until it works, or its outcome is unknown, or it is given up.

@@ -12,7 +12,7 @@ mod state;
 
 use crate::{
     error::{Error, Result},
-    likes::Likes,
+    likes::{Hook, Likes},
     limits::{Limits, due_in},
     server::acceptor::Acceptor,
     server::access::Access,
@@ -119,10 +119,12 @@ impl Server {
         let (wake, woken) = UnixStream::pair().map_err(Error::Listen)?;
         wake.set_nonblocking(true).map_err(Error::Listen)?;
         let handle = Handle { wake: Arc::new(wake) };
-        let stop = handle.clone();
-        self.likes.when_dead(move || stop.stop());
+        let likes = self.likes.clone();
         let service = self.build(Some(addr.ip().to_canonical().is_loopback()))?;
-        Ok(Listening { listener, addr, woken, handle, service })
+        let stop = handle.clone();
+        let hook: Arc<Hook> = Arc::new(move || stop.stop());
+        likes.when_stopped(&hook);
+        Ok(Listening { listener, addr, woken, handle, service, _hook: hook })
     }
 
     /// Serves connections that a host program accepts itself.
@@ -150,13 +152,20 @@ impl Server {
 }
 
 /// A server that listens, and accepts once it runs.
-#[derive(Debug)]
 pub struct Listening {
     listener: TcpListener,
     addr: SocketAddr,
     woken: UnixStream,
     handle: Handle,
     service: Service,
+    /// Stops the server when the counter has stopped for good. The counter holds it only as long as this does.
+    _hook: Arc<Hook>,
+}
+
+impl fmt::Debug for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listening").field("addr", &self.addr).finish_non_exhaustive()
+    }
 }
 
 impl Listening {

@@ -1,11 +1,21 @@
 //! What all connections of one server share.
 
 use crate::{
-    likes::Likes, limits::Limits, metrics::Gauges, server::access::Access, server::page::Page, server::rate::Rate,
+    likes::{Likes, outbox::Outbox},
+    limits::Limits,
+    metrics::Gauges,
+    server::access::Access,
+    server::page::Page,
+    server::rate::Rate,
+    server::routes::SHUTTING_DOWN,
+    websocket::code,
 };
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
-/// One served counter: the likes, the page they are shown on, and the rules for who may like.
+/// The likes, the page they are shown on, the rules for who may like, and how the server stands.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) likes: Likes,
@@ -22,6 +32,13 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Tells a WebSocket client that the server stops.
+    pub(crate) fn close(&self, client: &Arc<Outbox>) {
+        if client.close(Some(code::GOING_AWAY), SHUTTING_DOWN).fell_behind {
+            self.likes.look_after(client.clone());
+        }
     }
 
     /// What `/metrics` shows.
