@@ -20,6 +20,15 @@ pub enum Error {
         /// What is expected.
         expected: &'static str,
     },
+    /// When a server starts: a limit is outside its range.
+    Limit {
+        /// The field of [`Limits`](crate::Limits).
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// The range that is expected.
+        expected: String,
+    },
     /// When a server starts or accepts: the listener cannot be used.
     Listen(io::Error),
     /// When a counter opens or the program starts: the system has no thread to give.
@@ -57,6 +66,9 @@ impl fmt::Display for Error {
         match self {
             Self::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
             Self::Name { name, expected } => write!(f, "cannot allow `{name}`: {expected} is expected"),
+            Self::Limit { name, value, expected } => {
+                write!(f, "the limit `{name}` cannot be {value}: {expected} is expected")
+            }
             Self::Listen(source) => write!(f, "cannot accept connections: {source}"),
             Self::Thread(source) => write!(f, "cannot start a thread: {source}"),
             Self::Database { path, problem } => {

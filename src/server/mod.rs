@@ -67,7 +67,7 @@ impl Server {
         Self { page, ..self }
     }
 
-    /// Sets the limits.
+    /// Sets the limits, which are [checked](Limits::check) when the server is built.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
@@ -110,7 +110,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Name`] where a name that was to be allowed is none; [`Error::Listen`] where the listener is not usable.
+    /// [`Error::Limit`] where a limit is outside its range; [`Error::Name`] where a name that was to be allowed is none;
+    /// [`Error::Listen`] where the listener is not usable.
     pub fn listen_on(self, listener: TcpListener) -> Result<Listening> {
         let addr = listener.local_addr().map_err(Error::Listen)?;
         listener.set_nonblocking(true).map_err(Error::Listen)?;
@@ -131,12 +132,13 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Name`] where a name that was to be allowed is none.
+    /// [`Error::Limit`] where a limit is outside its range; [`Error::Name`] where a name that was to be allowed is none.
     pub fn into_service(self) -> Result<Service> {
         self.build(None)
     }
 
     fn build(self, loopback: Option<bool>) -> Result<Service> {
+        self.limits.check()?;
         let state = State {
             likes: self.likes,
             page: self.page,
