@@ -1,9 +1,12 @@
 //! Several servers in one process, on one counter: each has its own clients, and leaves nothing behind.
 
+#[path = "support/scripted.rs"]
+mod scripted;
 #[path = "support/wire.rs"]
 mod wire;
 
-use live_likes::{Error, Likes, Limits, Server, Store};
+use live_likes::{Error, Likes, Limits, Server};
+use scripted::{Ending, memory};
 use std::{
     fs,
     net::{TcpListener, TcpStream},
@@ -11,22 +14,8 @@ use std::{
 };
 use wire::{COUNT, Frame, HANDSHAKE, LIKE, Peer, SOON, Site, text, until};
 
-/// A store that saves at once, in memory.
-struct Memory(u64);
-
-impl Store for Memory {
-    fn total(&mut self) -> u64 {
-        self.0
-    }
-
-    fn add(&mut self, likes: u64) -> live_likes::Result<u64> {
-        self.0 += likes;
-        Ok(self.0)
-    }
-}
-
 fn counter() -> Likes {
-    Likes::with_store(Memory(16)).unwrap()
+    Likes::with_store(memory(16, |_| Ending::Saved)).unwrap()
 }
 
 /// Limits under which no peer is late.
