@@ -10,13 +10,15 @@
 
 use crate::{
     error::Error,
-    http::drain::Drain,
-    http::request::{Body, Method, Reject, Request, is_token, parse},
-    http::scanner::Scanner,
+    http::Refusal,
+    http::body::{BodyReader, Framing},
+    http::head::HeadReader,
+    http::request::{Request, is_token},
     limits::Limits,
     store::{Store, text::FileStore},
     websocket::message::is_like,
 };
+use ::http::Version;
 use serde_json::value::RawValue;
 use std::{
     collections::BTreeMap,
@@ -77,20 +79,19 @@ pub(crate) struct Found {
     /// Bytes of its head.
     pub(crate) head: usize,
     /// Bytes of its body, where that is whole.
-    pub(crate) body: Result<Option<usize>, Reject>,
+    pub(crate) body: Result<Option<usize>, Refusal>,
 }
 
 /// Reads a request from bytes that come in these pieces, as a connection does.
-pub(crate) fn find<'b>(pieces: impl IntoIterator<Item = &'b [u8]>, limits: &Limits) -> Result<Option<Found>, Reject> {
-    let (mut scanner, mut buffer, mut begun) = (Scanner::default(), Vec::new(), None);
+pub(crate) fn find<'b>(pieces: impl IntoIterator<Item = &'b [u8]>, limits: &Limits) -> Result<Option<Found>, Refusal> {
+    let (mut reader, mut buffer, mut begun) = (HeadReader::default(), Vec::new(), None);
     let (mut at, mut body) = (0, Ok(None));
     for piece in pieces {
         buffer.extend(piece);
         if begun.is_none()
-            && let Some(head) = scanner.scan(&buffer, limits)?
+            && let Some((request, head)) = reader.read(&buffer, limits)?
         {
-            let request = parse(&buffer[..head], limits)?;
-            let drain = Drain::new(request.body, limits)?;
+            let drain = BodyReader::new(request.framing, limits)?;
             begun = Some((request, head, drain));
             at = head;
         }
@@ -116,8 +117,8 @@ pub fn request(bytes: &[u8]) {
 
         let second = SecondReader::read(bytes, &limits);
         match &found {
-            Err(reject) => {
-                assert!(second.reasons.contains(&reject.status), "refused without a reason: {reject:?}, {second:?}");
+            Err(refusal) => {
+                assert!(second.reasons.contains(&refusal.status), "refused without a reason: {refusal:?}, {second:?}");
             }
             Ok(None) => {
                 assert_eq!((second.head, second.reasons), (None, vec![]), "waits for more");
@@ -126,10 +127,9 @@ pub fn request(bytes: &[u8]) {
                 assert_eq!((second.head, &second.reasons), (Some(found.head), &vec![]), "{found:?}");
                 second.agrees_with(&found.request);
                 let rest = &bytes[found.head..];
-                let body = match found.request.body {
-                    Body::None => Some(0),
-                    Body::Length(length) => usize::try_from(length).ok().filter(|length| *length <= rest.len()),
-                    Body::Chunked => chunked(rest, &limits),
+                let body = match found.request.framing {
+                    Framing::Length(length) => usize::try_from(length).ok().filter(|length| *length <= rest.len()),
+                    Framing::Chunked => chunked(rest, &limits),
                 };
                 assert_eq!(found.body.clone().unwrap_or(None), body, "{:?}", found.body);
                 if let Some(body) = body {
@@ -199,7 +199,7 @@ impl SecondReader {
     /// Reads a head without the empty lines before it, or the beginning of one.
     fn read_lines(&mut self, bytes: &[u8], limits: &Limits) {
         let end = position(bytes, b"\r\n");
-        let line = &bytes[..end.unwrap_or(bytes.len())];
+        let line = end.map_or(bytes.strip_suffix(b"\r").unwrap_or(bytes), |end| &bytes[..end]);
         let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
         if target.len() > limits.target_bytes {
             self.reasons.push(414);
@@ -226,6 +226,13 @@ impl SecondReader {
         self.method = request.method.unwrap_or_default().to_owned();
         self.target = request.path.unwrap_or_default().to_owned();
         self.minor = request.version.unwrap_or(1);
+        match self.target.as_str() {
+            target if target.parse::<::http::Uri>().is_err() => self.reasons.push(400),
+            target if target.starts_with('/') => {}
+            "*" if self.method == "OPTIONS" => {}
+            _ if self.method == "CONNECT" || self.absolute().is_some_and(|(host, _)| is_host(host.as_bytes())) => {}
+            _ => self.reasons.push(400),
+        }
 
         let whole_lines = bytes.windows(2).filter(|pair| pair == b"\r\n").count();
         if whole_lines - 1 - usize::from(self.head.is_some()) > limits.headers {
@@ -264,13 +271,6 @@ impl SecondReader {
             [host] if is_host(host) => {}
             _ => reasons.push(400),
         }
-        match self.target.as_str() {
-            target if target.starts_with('/') => {}
-            "*" if self.method == "OPTIONS" => {}
-            "*" => reasons.push(400),
-            _ if self.method == "CONNECT" || self.absolute().is_some_and(|(host, _)| is_host(host.as_bytes())) => {}
-            _ => reasons.push(400),
-        }
         let (lengths, codings) = (self.all("content-length"), self.list("transfer-encoding"));
         let coded = !self.all("transfer-encoding").is_empty();
         match lengths[..] {
@@ -305,51 +305,49 @@ impl SecondReader {
     }
 
     fn agrees_with(&self, request: &Request) {
-        let method = match self.method.as_str() {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "PUT" => Method::Put,
-            "POST" => Method::Post,
-            "OPTIONS" => Method::Options,
-            "DELETE" | "PATCH" | "TRACE" => Method::Other,
-            _ => Method::Unknown,
-        };
-        assert_eq!((request.method, request.minor), (method, self.minor), "{request:?}");
+        let version = if self.minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+        assert_eq!((request.method.as_str(), request.version), (self.method.as_str(), version), "{request:?}");
 
         let field = self.all("host").first().map(|host| String::from_utf8_lossy(host).into_owned());
         let (path, host) = match (self.target.as_str(), self.absolute()) {
             (target, _) if target.starts_with('/') || target == "*" => (target, field),
-            _ if self.method == "CONNECT" => ("", field),
+            _ if self.method == "CONNECT" => (request.target.path(), field),
             (_, Some((host, path))) if path.starts_with('/') => (path, Some(host.to_owned())),
             (_, Some((host, _))) => ("/", Some(host.to_owned())),
             (_, None) => panic!("it leads nowhere: {self:?}"),
         };
-        assert_eq!(Some(request.path.as_str()), path.split('?').next(), "{self:?}");
+        assert_eq!(Some(request.target.path()), path.split('?').next(), "{self:?}");
 
-        let read = request.host.as_ref().map(|host| match host.port {
-            Some(port) => format!("{}:{port}", host.host),
-            None => host.host.clone(),
-        });
-        // A port may be empty, or have zeros before it.
-        let plain = |host: String| match host.rsplit_once(':') {
-            Some((name, port)) if !port.contains(']') => match port.trim_start_matches('0') {
-                "" if port.is_empty() => name.to_owned(),
-                "" => format!("{name}:0"),
-                port => format!("{name}:{port}"),
-            },
-            _ => host,
+        let read = request.host.as_ref().map(ToString::to_string);
+        // A name may end in a root dot, an address may be longer than need be; a port may be empty, or have zeros before
+        // it.
+        let plain = |host: String| {
+            let (name, port) = match host.rsplit_once(':') {
+                Some((name, port)) if !port.contains(']') => (name, number(port.as_bytes())),
+                _ => (host.as_str(), None),
+            };
+            let name = match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+                Some(address) => format!("[{}]", address.parse::<Ipv6Addr>().unwrap()),
+                None if name == "." => name.to_owned(),
+                None => name.strip_suffix('.').unwrap_or(name).to_owned(),
+            };
+            port.map_or(name.clone(), |port| format!("{name}:{port}"))
         };
         assert_eq!(read, host.map(|host| plain(host.to_ascii_lowercase())), "{self:?}");
 
         let body = match (self.all("content-length").first(), self.all("transfer-encoding").first()) {
-            (Some(length), _) => number(length).map(Body::Length),
-            (None, Some(_)) => Some(Body::Chunked),
-            (None, None) => Some(Body::None),
+            (Some(length), _) => number(length).map(Framing::Length),
+            (None, Some(_)) => Some(Framing::Chunked),
+            (None, None) => Some(Framing::Length(0)),
         };
-        assert_eq!(Some(request.body), body);
+        assert_eq!(Some(request.framing), body);
         let has = |name, member: &str| self.list(name).iter().any(|found| found == member);
         assert_eq!(request.keep_alive, self.minor == 1 && !has("connection", "close"), "{self:?}");
-        assert_eq!(request.handshake.asked, has("upgrade", "websocket") && has("connection", "upgrade"), "{self:?}");
+        assert_eq!(
+            request.asks_for_websocket(),
+            has("upgrade", "websocket") && has("connection", "upgrade"),
+            "{self:?}"
+        );
         assert_eq!(request.expects_continue, self.minor == 1 && has("expect", "100-continue"), "{self:?}");
     }
 }
@@ -363,7 +361,7 @@ fn is_host(bytes: &[u8]) -> bool {
     };
     let is_name = match name.strip_prefix('[') {
         Some(address) => address.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
-        None => !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._~%!$&'()*+;=".contains(c)),
+        None => !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._~!$&'()*+;=".contains(c)),
     };
     is_name && (port.is_empty() || number(port.as_bytes()).is_some_and(|port| port <= 65535))
 }

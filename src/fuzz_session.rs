@@ -9,7 +9,7 @@
 use crate::{
     error::Result,
     fuzz::{Draw, find, narrow},
-    http::request::{Body, Method, Reject, Request},
+    http::{Refusal, body::Framing, request::Request},
     likes::Likes,
     limits::Limits,
     server::Server,
@@ -18,6 +18,7 @@ use crate::{
     store::Store,
     websocket::message::is_like,
 };
+use ::http::Method;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
@@ -173,33 +174,35 @@ impl House {
             let found = match find([sent], &self.limits) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
-                Err(reject) => {
-                    outcome.answers.push(rejected(&mut came, &reject));
+                Err(refusal) => {
+                    outcome.answers.push(rejected(&mut came, &refusal));
                     break;
                 }
             };
             let request = &found.request;
             // Such a body is not waited for.
-            let held_back = found.request.body != Body::None
-                && found.request.body != Body::Length(0)
-                && (request.expects_continue || request.handshake.asked);
+            let held_back = found.request.framing != Framing::Length(0)
+                && (request.expects_continue || request.asks_for_websocket());
             let body = match &found.body {
                 _ if held_back => 0,
                 Ok(Some(body)) => *body,
                 Ok(None) => break,
-                Err(reject) => {
-                    outcome.answers.push(rejected(&mut came, reject));
+                Err(refusal) => {
+                    outcome.answers.push(rejected(&mut came, refusal));
                     break;
                 }
             };
             sent = &sent[found.head + body..];
-            let answer = Answer::read(&mut came, request.method == Method::Head);
+            let answer = Answer::read(&mut came, request.method == Method::HEAD);
             let answer = accounted(request, answer, before, &mut outcome.likes);
             assert_eq!(answer.closes, !request.keep_alive || held_back, "{request:?} {answer:?}");
             let (upgraded, closes) = (answer.status == 101, answer.closes);
             outcome.answers.push(answer);
             if upgraded {
-                assert!(request.handshake.asked && request.path == "/liveLikes" && !held_back, "{request:?}");
+                assert!(
+                    request.asks_for_websocket() && request.target.path() == "/liveLikes" && !held_back,
+                    "{request:?}"
+                );
                 self.watched(sent, came, before, &mut outcome);
                 return outcome;
             }
@@ -251,9 +254,9 @@ impl House {
 }
 
 /// The answer to what is no request.
-fn rejected(came: &mut &[u8], reject: &Reject) -> Answer {
+fn rejected(came: &mut &[u8], refusal: &Refusal) -> Answer {
     let answer = Answer::read(came, false);
-    assert_eq!((answer.status, answer.closes), (reject.status, true), "{reject:?}");
+    assert_eq!((answer.status, answer.closes), (refusal.status, true), "{refusal:?}");
     answer
 }
 
@@ -261,8 +264,8 @@ fn rejected(came: &mut &[u8], reject: &Reject) -> Answer {
 fn accounted(request: &Request, mut answer: Answer, before: u64, likes: &mut u64) -> Answer {
     const KNOWN: [u16; 11] = [101, 200, 204, 304, 400, 403, 404, 405, 426, 429, 501];
     assert!(KNOWN.contains(&answer.status), "{request:?} {answer:?}");
-    let asks_to_like = request.path == "/like" && matches!(request.method, Method::Put | Method::Post);
-    match (request.path.as_str(), answer.status) {
+    let asks_to_like = request.target.path() == "/like" && matches!(request.method, Method::PUT | Method::POST);
+    match (request.target.path(), answer.status) {
         ("/like", 200) if asks_to_like => {
             *likes += 1;
             assert!(*likes <= LIKES);
@@ -271,7 +274,7 @@ fn accounted(request: &Request, mut answer: Answer, before: u64, likes: &mut u64
         ("/metrics", 200) => answer.body.clear(),
         _ => {}
     }
-    if answer.status == 200 && matches!(request.path.as_str(), "/like" | "/likes") && request.method != Method::Head {
+    if answer.status == 200 && matches!(request.target.path(), "/like" | "/likes") && request.method != Method::HEAD {
         assert_eq!(answer.body, format!("{{\"numLikes\":{}}}", before + *likes).as_bytes());
         answer.body.clear();
     }

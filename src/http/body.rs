@@ -1,14 +1,18 @@
-//! Reads a request's body in order to throw it away: says where it ends, and whether it is one.
+//! Finds the end of a request's body in bytes as they come, and judges its form (RFC 9112 sections 6 and 7).
 
-use crate::{
-    http::request::{Body, Reject},
-    limits::Limits,
-};
+use crate::{http::Refusal, limits::Limits};
 
-/// Reads a body in order to throw it away: says where it ends.
+/// How the body of a request is framed. No body has length 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    Length(u64),
+    Chunked,
+}
+
+/// Reads a body.
 #[derive(Debug)]
-pub(crate) struct Drain {
-    state: DrainState,
+pub(crate) struct BodyReader {
+    state: State,
     /// Body bytes that may still come.
     allowed: u64,
     /// Bytes of chunk sizes, extensions and trailers that may still come.
@@ -16,7 +20,7 @@ pub(crate) struct Drain {
 }
 
 #[derive(Debug)]
-enum DrainState {
+enum State {
     /// Bytes of data to come; in a chunked body, with the CR LF after them to come.
     Data {
         left: u64,
@@ -37,50 +41,50 @@ enum Line {
     Trailer,
 }
 
-impl Drain {
+impl BodyReader {
     /// Begins a body.
     ///
     /// # Errors
     ///
     /// 413 where it says itself that it is too long.
-    pub(crate) fn new(body: Body, limits: &Limits) -> Result<Self, Reject> {
-        let state = match body {
-            Body::None | Body::Length(0) => DrainState::Done,
-            Body::Length(left) if left > limits.body_bytes => return Err(too_large(limits.body_bytes)),
-            Body::Length(left) => DrainState::Data { left, chunked: false },
-            Body::Chunked => DrainState::Line { kind: Line::Size, text: Vec::new() },
+    pub(crate) fn new(framing: Framing, limits: &Limits) -> Result<Self, Refusal> {
+        let state = match framing {
+            Framing::Length(0) => State::Done,
+            Framing::Length(left) if left > limits.body_bytes => return Err(too_large(limits.body_bytes)),
+            Framing::Length(left) => State::Data { left, chunked: false },
+            Framing::Chunked => State::Line { kind: Line::Size, text: Vec::new() },
         };
         Ok(Self { state, allowed: limits.body_bytes, overhead: limits.head_bytes })
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        matches!(self.state, DrainState::Done)
+        matches!(self.state, State::Done)
     }
 
     /// Takes bytes as they come; returns how many belong to the body. It is done when [`is_done`](Self::is_done).
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Reject> {
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
         let mut taken = 0;
         while taken < bytes.len() && !self.is_done() {
             match &mut self.state {
-                DrainState::Done => {}
-                DrainState::Data { left, chunked } => {
+                State::Done => {}
+                State::Data { left, chunked } => {
                     let step = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - taken);
                     taken += step;
                     *left -= step as u64;
                     if *left == 0 {
                         self.state = match *chunked {
-                            true => DrainState::Line { kind: Line::AfterData, text: Vec::new() },
-                            false => DrainState::Done,
+                            true => State::Line { kind: Line::AfterData, text: Vec::new() },
+                            false => State::Done,
                         };
                     }
                 }
-                DrainState::Line { kind, text } => {
+                State::Line { kind, text } => {
                     let byte = bytes[taken];
                     taken += 1;
                     self.overhead = self
                         .overhead
                         .checked_sub(1)
-                        .ok_or_else(|| Reject::new(431, "the chunk sizes and trailers are too long"))?;
+                        .ok_or_else(|| Refusal::new(431, "the chunk sizes and trailers are too long"))?;
                     match (byte, text.last()) {
                         (b'\n', Some(b'\r')) => {
                             text.pop();
@@ -88,10 +92,10 @@ impl Drain {
                             self.line_over(kind, &text)?;
                         }
                         (b'\n', _) | (_, Some(b'\r')) => {
-                            return Err(Reject::bad("a line of the chunked body does not end in CR LF"));
+                            return Err(Refusal::bad("a line of the chunked body does not end in CR LF"));
                         }
                         (byte, _) if *kind == Line::AfterData && byte != b'\r' => {
-                            return Err(Reject::bad("a chunk is longer than its size"));
+                            return Err(Refusal::bad("a chunk is longer than its size"));
                         }
                         (byte, _) => text.push(byte),
                     }
@@ -101,23 +105,23 @@ impl Drain {
         Ok(taken)
     }
 
-    fn line_over(&mut self, kind: Line, text: &[u8]) -> Result<(), Reject> {
+    fn line_over(&mut self, kind: Line, text: &[u8]) -> Result<(), Refusal> {
         self.state = match kind {
-            Line::AfterData => DrainState::Line { kind: Line::Size, text: Vec::new() },
-            Line::Trailer if text.is_empty() => DrainState::Done,
+            Line::AfterData => State::Line { kind: Line::Size, text: Vec::new() },
+            Line::Trailer if text.is_empty() => State::Done,
             Line::Trailer => {
                 let mut storage = [httparse::EMPTY_HEADER; 1];
                 let line = [text, b"\r\n\r\n"].concat();
                 if !matches!(httparse::parse_headers(&line, &mut storage), Ok(httparse::Status::Complete(_))) {
-                    return Err(Reject::bad("a trailer field is malformed"));
+                    return Err(Refusal::bad("a trailer field is malformed"));
                 }
-                DrainState::Line { kind: Line::Trailer, text: Vec::new() }
+                State::Line { kind: Line::Trailer, text: Vec::new() }
             }
             Line::Size => match chunk_size(text)? {
-                0 => DrainState::Line { kind: Line::Trailer, text: Vec::new() },
+                0 => State::Line { kind: Line::Trailer, text: Vec::new() },
                 size => {
                     self.allowed = self.allowed.checked_sub(size).ok_or_else(|| too_large(self.allowed))?;
-                    DrainState::Data { left: size, chunked: true }
+                    State::Data { left: size, chunked: true }
                 }
             },
         };
@@ -125,13 +129,13 @@ impl Drain {
     }
 }
 
-fn too_large(most: u64) -> Reject {
-    Reject::new(413, format!("the body is longer than {most} bytes; none is needed"))
+fn too_large(most: u64) -> Refusal {
+    Refusal::new(413, format!("the body is longer than {most} bytes; none is needed"))
 }
 
 /// RFC 9112 section 7.1: hexadecimal digits, then perhaps extensions, which are ignored.
-fn chunk_size(line: &[u8]) -> Result<u64, Reject> {
-    let bad = || Reject::bad("a chunk's size is not a hexadecimal number");
+fn chunk_size(line: &[u8]) -> Result<u64, Refusal> {
+    let bad = || Refusal::bad("a chunk's size is not a hexadecimal number");
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let rest = &line[digits..];
     let fits = rest.is_empty()
