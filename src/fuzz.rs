@@ -381,8 +381,7 @@ fn chunked(bytes: &[u8], limits: &Limits) -> Option<usize> {
     loop {
         let (line, _) = line_after(0)?;
         let (size, rest) = line.split_at(line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count());
-        let is_extension = rest.trim_ascii_start().starts_with(b";") && is_text(rest);
-        if size.len() > 16 || !rest.is_empty() && !is_extension {
+        if size.len() > 16 || !are_extensions(rest) {
             return None;
         }
         let size = u64::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()?;
@@ -406,6 +405,44 @@ fn chunked(bytes: &[u8], limits: &Limits) -> Option<usize> {
             return None;
         }
     }
+}
+
+/// Chunk extensions, RFC 9112 section 7.1.1: quoted strings are made tokens of, and then no white space is left where
+/// there may be some.
+fn are_extensions(bytes: &[u8]) -> bool {
+    let (mut plain, mut quoted, mut escaped) = (Vec::new(), false, false);
+    for byte in bytes {
+        match byte {
+            _ if (*byte < b' ' && *byte != b'\t') || *byte == 0x7f => return false,
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' if quoted => {
+                quoted = false;
+                plain.push(0);
+            }
+            _ if quoted => {}
+            b'"' => quoted = true,
+            0 => return false,
+            byte => plain.push(*byte),
+        }
+    }
+    let trimmed = |part: &[u8]| !part.is_empty() && !part.ends_with(b" ") && !part.ends_with(b"\t");
+    let is_name = |part: &[u8]| !part.is_empty() && part.iter().all(|byte| is_token(*byte));
+    let mut parts = plain.split(|byte| *byte == b';');
+    let before = parts.next().unwrap_or_default();
+    let parts: Vec<_> = parts.collect();
+    let last = parts.last().copied().unwrap_or_default();
+    !quoted
+        && before.trim_ascii().is_empty()
+        && (before.is_empty() || !parts.is_empty())
+        && (parts.is_empty() || trimmed(last))
+        && parts.iter().all(|part| match part.iter().position(|byte| *byte == b'=') {
+            None => is_name(part.trim_ascii()),
+            Some(at) => {
+                let value = part[at + 1..].trim_ascii();
+                is_name(part[..at].trim_ascii()) && (value == [0] || is_name(value))
+            }
+        })
 }
 
 fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {

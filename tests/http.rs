@@ -537,6 +537,25 @@ fn a_malformed_chunk_ends_the_connection() {
         "1;a\nb\r\nx\r\n0\r\n\r\n",
         "1;a\0b\r\nx\r\n0\r\n\r\n",
         "1\u{c};a\r\nx\r\n0\r\n\r\n",
+        // Extensions, section 7.1.1.
+        "1;\r\nx\r\n0\r\n\r\n",
+        "1; \r\nx\r\n0\r\n\r\n",
+        "1;;a\r\nx\r\n0\r\n\r\n",
+        "1;a;\r\nx\r\n0\r\n\r\n",
+        "1;a \r\nx\r\n0\r\n\r\n",
+        "1;a b\r\nx\r\n0\r\n\r\n",
+        "1;=b\r\nx\r\n0\r\n\r\n",
+        "1;a=\r\nx\r\n0\r\n\r\n",
+        "1;a=b=c\r\nx\r\n0\r\n\r\n",
+        "1;bad[=x\r\nx\r\n0\r\n\r\n",
+        "1;a=b]\r\nx\r\n0\r\n\r\n",
+        "1;a=\"b\r\nx\r\n0\r\n\r\n",
+        "1;a=\"b\\\"\r\nx\r\n0\r\n\r\n",
+        "1;a=\"b\"c\r\nx\r\n0\r\n\r\n",
+        "1;a=\"\u{7f}\"\r\nx\r\n0\r\n\r\n",
+        "1;\"a\"\r\nx\r\n0\r\n\r\n",
+        "1;a\u{e9}\r\nx\r\n0\r\n\r\n",
+        "0;\r\n\r\n",
         "1\r\nx\r\n0\r\n\n",
         "0\r\n folded: x\r\n\r\n",
         "0\r\nX : y\r\n\r\n",
@@ -548,6 +567,13 @@ fn a_malformed_chunk_ends_the_connection() {
     .map(chunks)
     .collect();
     rejected(&bad.iter().map(|request| (request.as_str(), 400)).collect::<Vec<_>>());
+    let site = Site::new(|_| {});
+    for extensions in
+        [";a", " ;\ta", ";a=b", ";a = b ; c", ";a=\"\"", ";a=\"b;c=\\\" \u{e9}\t\" ;d", ";!#$%&'*+-.^_`|~=1;a"]
+    {
+        let like = raw(&chunks(&format!("1{extensions}\r\nx\r\n0{extensions}\r\n\r\n")));
+        assert_eq!(site.connect().ask(like).status, 200, "{extensions}");
+    }
     let long: Vec<_> = ["10001\r\n", "FFFFFFFFFFFFFFFF\r\n", "ffff\r\n"].into_iter().map(chunks).collect();
     let (fits, long) = long.split_last().unwrap();
     rejected(&long.iter().map(|request| (request.as_str(), 413)).collect::<Vec<_>>());

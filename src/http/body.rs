@@ -1,6 +1,6 @@
 //! Finds the end of a request's body in bytes as they come, and judges its form (RFC 9112 sections 6 and 7).
 
-use crate::{http::Refusal, limits::Limits};
+use crate::{http::Refusal, http::request::is_token, limits::Limits};
 
 /// How the body of a request is framed. No body has length 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,16 +133,45 @@ fn too_large(most: u64) -> Refusal {
     Refusal::new(413, format!("the body is longer than {most} bytes; none is needed"))
 }
 
-/// RFC 9112 section 7.1: hexadecimal digits, then perhaps extensions, which are ignored.
+/// RFC 9112 section 7.1: a hexadecimal number, then perhaps extensions, which are ignored.
 fn chunk_size(line: &[u8]) -> Result<u64, Refusal> {
-    let bad = || Refusal::bad("a chunk's size is not a hexadecimal number");
-    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let rest = &line[digits..];
-    let fits = rest.is_empty()
-        || rest.trim_ascii_start().starts_with(b";")
-            && !rest.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t');
-    if digits == 0 || digits > 16 || !fits {
-        return Err(bad());
+    let (digits, mut rest) = line.split_at(line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count());
+    while !rest.is_empty() {
+        rest = after_extension(rest).ok_or_else(|| Refusal::bad("a chunk extension is malformed"))?;
     }
-    std::str::from_utf8(&line[..digits]).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok()).ok_or_else(bad)
+    std::str::from_utf8(digits)
+        .ok()
+        .filter(|digits| digits.len() <= 16)
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .ok_or_else(|| Refusal::bad("a chunk's size is not a hexadecimal number"))
+}
+
+/// What follows a chunk extension, `;name` or `;name=value` (RFC 9112 section 7.1.1).
+fn after_extension(line: &[u8]) -> Option<&[u8]> {
+    let rest = after_token(after_space(after_space(line).strip_prefix(b";")?))?;
+    match after_space(rest).strip_prefix(b"=").map(after_space) {
+        None => Some(rest),
+        Some([b'"', quoted @ ..]) => after_quoted(quoted),
+        Some(value) => after_token(value),
+    }
+}
+
+fn after_space(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.iter().take_while(|byte| b" \t".contains(byte)).count()..]
+}
+
+fn after_token(bytes: &[u8]) -> Option<&[u8]> {
+    let length = bytes.iter().take_while(|byte| is_token(**byte)).count();
+    (length > 0).then(|| &bytes[length..])
+}
+
+/// What follows the rest of a quoted string (RFC 9110 section 5.6.4).
+fn after_quoted(mut bytes: &[u8]) -> Option<&[u8]> {
+    loop {
+        bytes = match bytes {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', byte, rest @ ..] | [byte, rest @ ..] if *byte == b'\t' || !byte.is_ascii_control() => rest,
+            _ => return None,
+        }
+    }
 }
