@@ -342,7 +342,9 @@ impl SecondReader {
         };
         assert_eq!(Some(request.framing), body);
         let has = |name, member: &str| self.list(name).iter().any(|found| found == member);
-        assert_eq!(request.keep_alive, self.minor == 1 && !has("connection", "close"), "{self:?}");
+        let asks_for_more = !self.all("upgrade").is_empty() || self.method == "CONNECT";
+        let keep_alive = self.minor == 1 && !has("connection", "close") && !asks_for_more;
+        assert_eq!(request.keep_alive, keep_alive, "{self:?}");
         assert_eq!(
             request.asks_for_websocket(),
             has("upgrade", "websocket") && has("connection", "upgrade"),

@@ -195,8 +195,8 @@ impl House {
             sent = &sent[found.head + body..];
             let answer = Answer::read(&mut came, request.method == Method::HEAD);
             let answer = accounted(request, answer, before, &mut outcome.likes);
-            assert_eq!(answer.closes, !request.keep_alive || held_back, "{request:?} {answer:?}");
             let (upgraded, closes) = (answer.status == 101, answer.closes);
+            assert_eq!(closes, !upgraded && (!request.keep_alive || held_back), "{request:?} {answer:?}");
             outcome.answers.push(answer);
             if upgraded {
                 assert!(

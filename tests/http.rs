@@ -341,10 +341,9 @@ fn an_asterisk_goes_with_options_and_an_authority_with_nothing() {
         ("OPTIONS ** HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         ("PUT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
     ]);
-    answered(&[
-        ("CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
-        ("OPTIONS /likes HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
-    ]);
+    // What follows a request for a tunnel is not read as a request.
+    rejected(&[("CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\nPUT /like HTTP/1.1\r\nHost: a\r\n\r\n", 501)]);
+    answered(&[("OPTIONS /likes HTTP/1.1\r\nHost: localhost\r\n\r\n", 405)]);
 }
 
 // RFC 9112 section 3; RFC 6585 section 5.
@@ -805,17 +804,23 @@ fn every_answer_has_a_date_a_type_and_an_end() {
 
 // RFC 9110 section 7.8.
 #[test]
-fn an_upgrade_that_is_not_offered_is_ignored() {
-    answered(&[
-        ("GET /likes HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", 200),
-        ("GET /likes HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 200),
-        ("GET /liveLikes HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", 426),
-    ]);
+fn an_upgrade_that_is_not_offered_is_ignored_but_for_the_end_of_the_connection() {
     let site = Site::new(|_| {});
-    let mut peer = site.connect();
-    let answer =
-        peer.ask("GET /likes HTTP/1.0\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
-    assert_eq!((answer.status, answer.closes()), (200, true));
+    for (method, path, version, status) in [
+        ("GET", "/likes", "HTTP/1.1", 200),
+        ("GET", "/likes", "HTTP/1.0", 200),
+        ("GET", "/", "HTTP/1.1", 200),
+        ("GET", "/liveLikes", "HTTP/1.1", 426),
+        ("GET", "http://localhost/nothing", "HTTP/1.1", 404),
+    ] {
+        let mut peer = site.connect();
+        let start = format!("{method} {path} {version}\r\nHost: localhost\r\n");
+        peer.send([format!("{start}Upgrade: h2c\r\nConnection: Upgrade\r\n\r\n").as_bytes(), PUT].concat());
+        let answer = peer.answer();
+        assert_eq!((answer.status, answer.closes()), (status, true), "{answer:?}");
+        peer.ends();
+    }
+    assert_eq!(site.likes.count(), 0);
 }
 
 // RFC 9110 section 14.2.

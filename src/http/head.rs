@@ -170,7 +170,7 @@ mod tests {
             host: Some("likes.example:8080".parse().unwrap()),
             framing: Framing::Length(3),
             expects_continue: true,
-            keep_alive: true,
+            keep_alive: false,
         };
         assert!(request.asks_for_websocket());
         assert_eq!((request.target.path(), request.target.query()), ("/like", Some("a=b")));

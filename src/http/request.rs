@@ -26,6 +26,7 @@ pub(crate) struct Request {
     pub(crate) framing: Framing,
     /// The client holds its body back until it is told to go on (RFC 9110 section 10.1.1).
     pub(crate) expects_continue: bool,
+    /// Whether another request may follow on the connection.
     pub(crate) keep_alive: bool,
 }
 
@@ -96,7 +97,10 @@ impl Request {
             return Err(Refusal::new(417, "of Expect, only 100-continue is supported"));
         }
         let expects_continue = expectation.is_some();
-        let keep_alive = version == Version::HTTP_11 && !has_token(&fields, CONNECTION, "close");
+        // Of a request for an upgrade or a tunnel, a proxy in front may take the connection for granted, and pass on
+        // unseen what follows. So where none comes of it, nothing more is read as a request.
+        let asks_for_more = fields.contains_key(UPGRADE) || method == Method::CONNECT;
+        let keep_alive = version == Version::HTTP_11 && !has_token(&fields, CONNECTION, "close") && !asks_for_more;
         Ok(Self { method, target, version, fields, host, framing, expects_continue, keep_alive })
     }
 
