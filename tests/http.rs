@@ -343,7 +343,7 @@ fn an_asterisk_goes_with_options_and_an_authority_with_nothing() {
     ]);
     // What follows a request for a tunnel is not read as a request.
     rejected(&[("CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\nPUT /like HTTP/1.1\r\nHost: a\r\n\r\n", 501)]);
-    answered(&[("OPTIONS /likes HTTP/1.1\r\nHost: localhost\r\n\r\n", 405)]);
+    answered(&[("OPTIONS /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", 404)]);
 }
 
 // RFC 9112 section 3; RFC 6585 section 5.
@@ -412,16 +412,16 @@ fn an_unknown_method_is_501_and_one_that_is_not_allowed_is_405_and_says_what_is(
         ("BREW", "/likes", 501, None),
         ("get", "/likes", 501, None),
         ("PROPFIND", "/nothing", 501, None),
-        ("DELETE", "/likes", 405, Some("GET, HEAD")),
-        ("PUT", "/likes", 405, Some("GET, HEAD")),
-        ("GET", "/like", 405, Some("PUT, POST")),
-        ("HEAD", "/like", 405, Some("PUT, POST")),
-        ("PATCH", "/like", 405, Some("PUT, POST")),
-        ("TRACE", "/", 405, Some("GET, HEAD")),
-        ("POST", "/index.html", 405, Some("GET, HEAD")),
-        ("POST", "/healthz", 405, Some("GET, HEAD")),
-        ("DELETE", "/metrics", 405, Some("GET, HEAD")),
-        ("PUT", "/liveLikes", 405, Some("GET")),
+        ("DELETE", "/likes", 405, Some("GET, HEAD, OPTIONS")),
+        ("PUT", "/likes", 405, Some("GET, HEAD, OPTIONS")),
+        ("GET", "/like", 405, Some("PUT, POST, OPTIONS")),
+        ("HEAD", "/like", 405, Some("PUT, POST, OPTIONS")),
+        ("PATCH", "/like", 405, Some("PUT, POST, OPTIONS")),
+        ("TRACE", "/", 405, Some("GET, HEAD, OPTIONS")),
+        ("POST", "/index.html", 405, Some("GET, HEAD, OPTIONS")),
+        ("POST", "/healthz", 405, Some("GET, HEAD, OPTIONS")),
+        ("DELETE", "/metrics", 405, Some("GET, HEAD, OPTIONS")),
+        ("PUT", "/liveLikes", 405, Some("GET, OPTIONS")),
         ("DELETE", "/nothing", 404, None),
     ] {
         peer.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));

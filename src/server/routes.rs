@@ -30,13 +30,25 @@ impl From<Response> for Answer {
     }
 }
 
+const GET: &Method = &Method::GET;
+const HEAD: &Method = &Method::HEAD;
+const PUT: &Method = &Method::PUT;
+const POST: &Method = &Method::POST;
+const OPTIONS: &Method = &Method::OPTIONS;
+
+/// The methods of a path, as `Allow` names them; `None` where there is nothing.
+fn allow(path: &str) -> Option<&'static str> {
+    match path {
+        "/" | "/index.html" | "/likes" | "/healthz" | "/metrics" => Some("GET, HEAD, OPTIONS"),
+        "/like" => Some("PUT, POST, OPTIONS"),
+        "/liveLikes" => Some("GET, OPTIONS"),
+        "*" => Some("GET, HEAD, PUT, POST, OPTIONS"),
+        _ => None,
+    }
+}
+
 /// Answers a request. Framing has been judged; now the method is, then the host, then the path.
 pub(crate) fn answer(state: &State, request: &Request, peer: &mut Peer<'_>) -> Answer {
-    const GET: &Method = &Method::GET;
-    const HEAD: &Method = &Method::HEAD;
-    const PUT: &Method = &Method::PUT;
-    const POST: &Method = &Method::POST;
-    const OPTIONS: &Method = &Method::OPTIONS;
     if !matches!(&request.method, GET | HEAD | PUT | POST | OPTIONS | &Method::DELETE | &Method::PATCH | &Method::TRACE)
     {
         return Response::error(501, "unknown method").into();
@@ -45,28 +57,23 @@ pub(crate) fn answer(state: &State, request: &Request, peer: &mut Peer<'_>) -> A
         let problem = "this server is not called that; --allow-host NAME adds a name";
         return refuse(state, Refused::Host, Response::error(403, problem)).into();
     }
-    let answer = match (request.target.path(), &request.method) {
+    let path = request.target.path();
+    let Some(allow) = allow(path) else { return Response::error(404, "there is nothing here").into() };
+    let response = match (path, &request.method) {
         ("/" | "/index.html", GET | HEAD) => state.page.answer(state.likes.count(), &request.fields),
         ("/likes", GET | HEAD) => count(state.likes.count()),
         ("/like", PUT | POST) => like(state, request, peer),
         ("/liveLikes", GET) => return upgrade(state, request),
-        ("/liveLikes", HEAD) if !request.asks_for_websocket() => match upgrade(state, request) {
-            Answer::Response(response) => response,
-            Answer::Upgrade(_) => websocket::not_get(),
-        },
+        ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request),
         ("/healthz", GET | HEAD) => health(state),
         ("/metrics", GET | HEAD) => metrics(state),
-        ("*", OPTIONS) => Response::new(204).field("Allow", "GET, HEAD, PUT, POST, OPTIONS"),
         ("/likes" | "/like", OPTIONS) if request.fields.contains_key(ACCESS_CONTROL_REQUEST_METHOD) => {
-            return preflight(state, request).into();
+            preflight(state, request, allow)
         }
-
-        ("/" | "/index.html" | "/likes" | "/healthz" | "/metrics", _) => not_allowed("GET, HEAD"),
-        ("/like", _) => not_allowed("PUT, POST"),
-        ("/liveLikes", _) => websocket::not_get(),
-        _ => Response::error(404, "there is nothing here"),
+        (_, OPTIONS) => Response::new(204).field("Allow", allow),
+        _ => Response::error(405, format!("allowed here: {allow}")).field("Allow", allow),
     };
-    share(state, request, answer).into()
+    share(state, request, response).into()
 }
 
 fn count(likes: u64) -> Response {
@@ -116,15 +123,15 @@ fn metrics(state: &State) -> Response {
 
 /// Before a page of another origin may send a `PUT`, its browser asks whether it may (the Fetch standard's
 /// CORS protocol).
-fn preflight(state: &State, request: &Request) -> Response {
+fn preflight(state: &State, request: &Request, allow: &'static str) -> Response {
     if !state.access.origin(request.fields.get(ORIGIN), request.host.as_ref()) {
         return refuse(state, Refused::Origin, foreign());
     }
-    let response = Response::new(204)
+    Response::new(204)
+        .field("Allow", allow)
         .field("Access-Control-Allow-Methods", "GET, PUT, POST")
         .field("Access-Control-Allow-Headers", "Content-Type")
-        .field("Access-Control-Max-Age", "600");
-    share(state, request, response)
+        .field("Access-Control-Max-Age", "600")
 }
 
 /// Lets a page of an allowed origin read the answer.
@@ -139,10 +146,6 @@ fn share(state: &State, request: &Request, response: Response) -> Response {
         }
         _ => response,
     }
-}
-
-fn not_allowed(allowed: &'static str) -> Response {
-    Response::error(405, format!("allowed here: {allowed}")).field("Allow", allowed)
 }
 
 fn foreign() -> Response {
