@@ -1,5 +1,6 @@
 //! Where counts are kept: the [`Store`] trait, and a file for each kind of store.
 
+mod permissions;
 pub(crate) mod text;
 
 use crate::error::Result;

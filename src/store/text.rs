@@ -2,20 +2,20 @@
 //!
 //! A save writes the whole number to a temporary file beside the database, makes that durable, renames it over the
 //! database and makes the rename durable. A reader, or a machine that comes back from a power cut, therefore finds
-//! the old number or the new one, whole. The price is two `fsync`s a save; the counter pays it once for all likes
-//! that came meanwhile, not once a like.
+//! the old number or the new one, whole. The price is two `fsync`s a save, which the counter pays once for all likes
+//! that came meanwhile; and that each save makes a new file, which has to be given the permissions of the old one.
 //!
 //! What must never happen here: a total returned that the disk could still lose.
 
 use crate::{
     error::{Error, Result},
-    store::Store,
+    store::{Store, permissions::Permissions},
 };
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -30,8 +30,6 @@ pub struct FileStore {
     file: PathBuf,
     temporary: PathBuf,
     folder: PathBuf,
-    mode: u32,
-    owner: (u32, u32),
     _lock: Lock,
 }
 
@@ -51,8 +49,14 @@ impl FileStore {
     /// Opens the database, or creates it with a count of 0.
     ///
     /// A symbolic link is followed. Beside the file stand `<name>.lock`, which keeps a second process out, and for
-    /// the length of a save `<name>.tmp`. While the store is open, changes that others make to the file are
-    /// overwritten by the next save.
+    /// the length of a save `<name>.tmp`. So the process needs the right to write to the folder.
+    ///
+    /// Each save makes a new file. It gets the owner, group, mode and access list of the file that it replaces; where
+    /// the process may not set them, it is open to fewer rather than to more. Other attributes, such as an SELinux
+    /// label, are those of any new file in that folder, and further hard links to the file keep the old number. The
+    /// first file is made under the process's umask.
+    ///
+    /// While the store is open, a number that somebody else writes to the file is overwritten by the next save.
     ///
     /// # Errors
     ///
@@ -78,26 +82,29 @@ impl FileStore {
         remove_if_there(&temporary)
             .map_err(|e| format!("cannot remove `{}`, left by a crash: {e}", temporary.display()))?;
 
-        let (mode, owner) = match fs::metadata(&file) {
-            Ok(metadata) => (metadata.permissions().mode() & 0o7777, (metadata.uid(), metadata.gid())),
-            Err(_) => (0o644, (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())),
-        };
-        let mut store = Self { total: total.unwrap_or(0), file, temporary, folder, mode, owner, _lock: lock };
+        let store = Self { total: total.unwrap_or(0), file, temporary, folder, _lock: lock };
         match total {
             // What was read may stand in memory alone, if a process before this one died between its `rename` and
             // its `fsync`. It must be on the disk before anyone is shown it.
             Some(_) => File::open(&store.file)
                 .and_then(|file| file.sync_all())
-                .and_then(|()| opened.sync_all())
-                .map_err(|e| format!("cannot make sure that it is on the disk: {e}"))?,
-            None => _ = store.add(0).map_err(|e| format!("cannot create it: {e}"))?,
-        }
+                .map_err(|e| format!("cannot make sure that it is on the disk: {e}"))
+                .and_then(|()| store.make_durable(&opened)),
+            None => store
+                .replace(0)
+                .and_then(|folder| store.make_durable(&folder))
+                .map_err(|e| format!("cannot create it: {e}")),
+        }?;
         Ok(store)
     }
 
-    /// Puts the total in the place of the old one. Returns the folder, in which that is still to be made durable.
+    /// Puts the total in the place of the old one, or changes nothing. Returns the folder, in which the change is still
+    /// to be made durable.
     fn replace(&self, total: u64) -> Result<File, String> {
-        let failed = |doing: &str, path: &Path, e: io::Error| format!("failed to {doing} `{}`: {e}", path.display());
+        let failed = |doing: &str, path: &Path, e: io::Error| {
+            let _ = remove_if_there(&self.temporary);
+            format!("failed to {doing} `{}`: {e}", path.display())
+        };
         self.write_temporary(total).map_err(|e| failed("write", &self.temporary, e))?;
         // Opened each time, because another folder may stand there by now; and while there is a way back.
         let folder = File::open(&self.folder).map_err(|e| failed("open", &self.folder, e))?;
@@ -105,19 +112,26 @@ impl FileStore {
         Ok(folder)
     }
 
-    /// Writes the total to a new temporary file, durably.
+    /// Writes the total to a new temporary file, durably, with the permissions of the file that it is to replace.
     fn write_temporary(&self, total: u64) -> io::Result<()> {
         remove_if_there(&self.temporary)?;
-        // Readable by nobody else until the mode is set.
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.temporary)?;
+        // Looked at each time, so that what an operator changes meanwhile is kept.
+        let permissions = Permissions::of(&self.file)?;
+        // Closed to others until it has these; where there is no file yet, the umask and the folder have their say.
+        let mode = if permissions.is_some() { 0o600 } else { 0o666 };
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&self.temporary)?;
         file.write_all(total.to_string().as_bytes())?;
-        let metadata = file.metadata()?;
-        if (metadata.uid(), metadata.gid()) != self.owner {
-            // Only a privileged process may give a file away; another keeps it, which is what `mv` does too.
-            let _ = std::os::unix::fs::fchown(&file, Some(self.owner.0), Some(self.owner.1));
+        if let Some(permissions) = permissions {
+            permissions.give_to(&file)?;
         }
-        file.set_permissions(fs::Permissions::from_mode(self.mode))?;
         file.sync_all()
+    }
+
+    /// Makes durable what [`replace`](Self::replace) did in the folder. If that fails, nobody knows what the disk holds,
+    /// and a second try proves nothing, since the kernel may have dropped what it could not write.
+    fn make_durable(&self, folder: &File) -> Result<(), String> {
+        let path = self.folder.display();
+        folder.sync_all().map_err(|e| format!("failed to make durable `{path}`: {e}"))
     }
 }
 
@@ -128,16 +142,8 @@ impl Store for FileStore {
 
     fn add(&mut self, likes: u64) -> Result<u64> {
         let total = self.total.checked_add(likes).ok_or(Error::Full)?;
-        let folder = self.replace(total).map_err(|problem| {
-            let _ = remove_if_there(&self.temporary);
-            Error::NotSaved(problem)
-        })?;
-        // From here on the new number is in the folder, but perhaps not on the disk: there is no going back, and
-        // after a failed `fsync` a second one proves nothing, since the kernel may have dropped what it could not
-        // write.
-        folder
-            .sync_all()
-            .map_err(|e| Error::Undecided(format!("failed to make durable `{}`: {e}", self.folder.display())))?;
+        let folder = self.replace(total).map_err(Error::NotSaved)?;
+        self.make_durable(&folder).map_err(Error::Undecided)?;
         self.total = total;
         Ok(total)
     }
@@ -250,14 +256,21 @@ mod tests {
         }
     }
 
+    /// A store in a folder of its own, which goes with the test.
+    fn store(name: &str, test: impl FnOnce(FileStore, &Path)) {
+        let folder = std::env::temp_dir().join(format!("live-likes-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("db.txt");
+        test(FileStore::open(&path).unwrap(), &path);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
     #[test]
     fn a_store_that_is_gone_holds_no_lock_although_somebody_has_a_copy_of_its_descriptor() {
-        let folder = std::env::temp_dir().join(format!("live-likes-store-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let store = FileStore::open(folder.join("db.txt")).unwrap();
-        let _copy = store._lock.0.try_clone().unwrap();
-        drop(store);
-        FileStore::open(folder.join("db.txt")).unwrap();
-        fs::remove_dir_all(&folder).unwrap();
+        store("lock", |store, path| {
+            let _copy = store._lock.0.try_clone().unwrap();
+            drop(store);
+            FileStore::open(path).unwrap();
+        });
     }
 }
