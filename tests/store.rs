@@ -14,6 +14,7 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -315,6 +316,41 @@ fn a_file_without_an_access_list_gets_none_from_its_folder() {
     assert_eq!(inherited, Some(access_list(6, 6, 6)));
     store.add(1).unwrap();
     assert_eq!(list(&new), inherited);
+}
+
+#[test]
+fn a_file_that_is_mounted_by_itself_is_refused_at_the_start() {
+    let folder = Folder::new();
+    let (path, other) = (database(&folder, "16"), folder.join("other.txt"));
+    fs::write(&other, "17").unwrap();
+    let run = |command: &str, arguments: &[&Path]| {
+        Command::new(command).args(arguments).output().is_ok_and(|output| output.status.success())
+    };
+    if !run("mount", &[Path::new("--bind"), &other, &path]) {
+        return eprintln!("nothing is tested here: this user may not mount a file");
+    }
+    let opened = FileStore::open(&path).map(|mut store| store.add(1));
+    while !run("umount", &[&path]) {}
+    let told = opened.unwrap_err().to_string();
+    assert!(told.contains("db.txt") && told.contains("mount the folder"), "{told}");
+    assert_eq!(folder.names(), ["db.txt", "other.txt"]);
+}
+
+#[test]
+fn a_file_that_may_not_be_replaced_is_refused_at_the_start() {
+    let folder = Folder::new();
+    let path = database(&folder, "16");
+    let chattr =
+        |change| Command::new("chattr").arg(change).arg(&path).output().is_ok_and(|output| output.status.success());
+    for (set, clear) in [("+i", "-i"), ("+a", "-a")] {
+        if !chattr(set) {
+            return eprintln!("nothing is tested here: this user may not make a file immutable");
+        }
+        let opened = FileStore::open(&path).map(|mut store| store.add(1));
+        assert!(chattr(clear));
+        let told = opened.unwrap_err().to_string();
+        assert!(told.contains("db.txt") && told.contains("chattr"), "{told}");
+    }
 }
 
 #[test]

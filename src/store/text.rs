@@ -17,6 +17,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Once,
 };
 
 /// Bytes that a database may hold: twenty digits and plenty of white space.
@@ -30,6 +31,8 @@ pub struct FileStore {
     file: PathBuf,
     temporary: PathBuf,
     folder: PathBuf,
+    /// Whether it has been said that the folder cannot be made durable.
+    warned: Once,
     _lock: Lock,
 }
 
@@ -61,8 +64,9 @@ impl FileStore {
     /// # Errors
     ///
     /// [`Error::Database`] where the file is held by another process, is no regular file, is longer than 64 bytes,
-    /// holds anything but one decimal number up to [`u64::MAX`] (white space around it is fine), or where it or its
-    /// folder cannot be read or written. The file is left as it was.
+    /// holds anything but one decimal number up to [`u64::MAX`] (white space around it is fine), where it cannot be
+    /// replaced, as a file that is mounted by itself into a container, or where it or its folder cannot be read or
+    /// written. The file is left as it was.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::try_open(path).map_err(|problem| Error::Database { path: path.to_owned(), problem })
@@ -74,7 +78,9 @@ impl FileStore {
         let folder = folder_of(&file).to_owned();
         let opened = File::open(&folder).map_err(|e| format!("cannot open its folder `{}`: {e}", folder.display()))?;
         // Before the lock file is made, so that a device is not given one.
-        is_there(&file)?;
+        if is_there(&file)? {
+            check_replaceable(&file)?;
+        }
         let lock = take_lock(&beside(&file, name, ".lock"))?;
 
         let temporary = beside(&file, name, ".tmp");
@@ -82,7 +88,7 @@ impl FileStore {
         remove_if_there(&temporary)
             .map_err(|e| format!("cannot remove `{}`, left by a crash: {e}", temporary.display()))?;
 
-        let store = Self { total: total.unwrap_or(0), file, temporary, folder, _lock: lock };
+        let store = Self { total: total.unwrap_or(0), file, temporary, folder, warned: Once::new(), _lock: lock };
         match total {
             // What was read may stand in memory alone, if a process before this one died between its `rename` and
             // its `fsync`. It must be on the disk before anyone is shown it.
@@ -131,7 +137,15 @@ impl FileStore {
     /// and a second try proves nothing, since the kernel may have dropped what it could not write.
     fn make_durable(&self, folder: &File) -> Result<(), String> {
         let path = self.folder.display();
-        folder.sync_all().map_err(|e| format!("failed to make durable `{path}`: {e}"))
+        match folder.sync_all() {
+            // EINVAL: the file system knows no `fsync` of a folder, and offers nothing in its place.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                let said = || log::warn!("a power cut may take likes back: `{path}` cannot be made durable: {e}");
+                self.warned.call_once(said);
+                Ok(())
+            }
+            result => result.map_err(|e| format!("failed to make durable `{path}`: {e}")),
+        }
     }
 }
 
@@ -214,6 +228,27 @@ fn is_there(path: &Path) -> Result<bool, String> {
     }
 }
 
+/// Refuses a file that no `rename` can replace, which otherwise the first save would find out.
+#[cfg(target_os = "linux")]
+fn check_replaceable(file: &Path) -> Result<(), String> {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    // What a kernel or a file system does not tell is found out by that save.
+    let told = statx(CWD, file, AtFlags::empty(), StatxFlags::empty());
+    let attributes = told.map_or(StatxAttributes::empty(), |told| told.stx_attributes);
+    if attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Err("it is a mount of its own, which a save cannot replace; mount the folder that it is in".to_owned());
+    }
+    if attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND) {
+        return Err("it is immutable or append-only, so that no save can replace it; see chattr(1)".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn check_replaceable(_: &Path) -> Result<(), String> {
+    Ok(())
+}
+
 /// Reads the count, or `None` where there is no file.
 fn read(path: &Path) -> Result<Option<u64>, String> {
     if !is_there(path)? {
@@ -271,6 +306,22 @@ mod tests {
             let _copy = store._lock.0.try_clone().unwrap();
             drop(store);
             FileStore::open(path).unwrap();
+        });
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_folder_that_has_no_fsync_is_good_enough_and_one_whose_fsync_fails_is_not() {
+        use rustix::fs::OFlags;
+        store("fsync", |store, path| {
+            let folder = path.parent().unwrap();
+            store.make_durable(&File::open(folder).unwrap()).unwrap();
+            assert!(!store.warned.is_completed());
+            store.make_durable(&File::open("/proc").unwrap()).unwrap(); // EINVAL
+            assert!(store.warned.is_completed());
+            let no_reader = OpenOptions::new().read(true).custom_flags(OFlags::PATH.bits().cast_signed()).open(folder);
+            let told = store.make_durable(&no_reader.unwrap()).unwrap_err(); // EBADF
+            assert!(told.contains(&folder.display().to_string()), "{told}");
         });
     }
 }
