@@ -11,12 +11,17 @@ mod watcher;
 use folder::Folder;
 use live_likes::FileStore;
 use reserved::Reserved;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{XattrFlags, getxattr, setxattr},
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
 use std::{
     env,
     fs::{self, File},
     io::{BufRead, BufReader, Read},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -32,7 +37,18 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// The binary in a folder of its own, so with a `db.txt` of its own, and without our environment.
 fn binary(folder: &Folder) -> Command {
-    let mut command = Command::new(BINARY);
+    program(folder, BINARY)
+}
+
+/// The binary with these arguments, started by a shell that does something first.
+fn binary_after(folder: &Folder, preparation: &str, arguments: &[&str]) -> Command {
+    let mut shell = program(folder, "/bin/sh");
+    shell.arg("-c").arg(format!(r#"{preparation} exec "$0" "$@""#)).arg(BINARY).args(arguments);
+    shell
+}
+
+fn program(folder: &Folder, path: &str) -> Command {
+    let mut command = Command::new(path);
     // But for where `.ci/tsan` has it write what it finds.
     let tsan = env::var_os("TSAN_OPTIONS").map(|options| ("TSAN_OPTIONS", options));
     command
@@ -270,7 +286,7 @@ fn bad_usage_is_said_and_ends_it_with_2() {
     command.env("LIVE_LIKES_CONNECTIONS", "many");
     let ended = Process::start(command).end();
     assert_eq!(ended.code, Some(2));
-    assert!(ended.stderr.contains("LIVE_LIKES_CONNECTIONS cannot be `many`"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("invalid value `many` for LIVE_LIKES_CONNECTIONS"), "{}", ended.stderr);
 }
 
 #[test]
@@ -313,19 +329,20 @@ fn the_environment_serves_too_and_a_flag_goes_before_it() {
     let mut command = binary(&folder);
     command.env("PORT", "0");
     let (process, addr) = serve(command);
-    assert!(addr.ip().is_loopback() && addr.port() != 0);
+    assert!(addr.ip().is_unspecified() && addr.port() != 0, "a platform that sets PORT reaches no loopback address");
+    assert!(get((Ipv4Addr::LOCALHOST, addr.port()).into(), "/likes").starts_with("HTTP/1.1 200 "));
     process.signal(Signal::TERM);
     assert_eq!(process.end().code, Some(0));
 }
 
 /// Has it serve likes while standard output and error are what `redirect` makes of them.
-fn serves_without_a_voice(redirect: impl FnOnce(&Folder, Vec<String>) -> Command) {
+fn serves_without_a_voice(redirect: impl FnOnce(&Folder, &[&str]) -> Command) {
     let folder = Folder::new();
     // It cannot say which port it took.
     let reserved = Reserved::new();
     let addr = reserved.addr;
-    let arguments = ["--addr", &addr.to_string(), "--log", "debug", "--keep-alive", "1"].map(str::to_owned);
-    let process = Process::start(redirect(&folder, arguments.to_vec()));
+    let arguments = ["--addr", &addr.to_string(), "--log", "debug", "--keep-alive", "1"];
+    let process = Process::start(redirect(&folder, &arguments));
     let deadline = Instant::now() + LONG;
     while TcpStream::connect(addr).is_err() {
         assert!(Instant::now() < deadline, "it should listen");
@@ -366,17 +383,11 @@ fn standard_output_and_error_may_be_full() {
 
 #[test]
 fn standard_output_and_error_may_be_closed() {
-    serves_without_a_voice(|folder, arguments| {
-        let mut command = binary(folder);
-        let (program, shell) = (command.get_program().to_owned(), r#"exec "$0" "$@" >&- 2>&- <&-"#);
-        command = Command::new("/bin/sh");
-        command.current_dir(&**folder).args(["-c", shell]).arg(program).args(arguments);
-        command
-    });
+    serves_without_a_voice(|folder, arguments| binary_after(folder, "exec >&- 2>&- <&-;", arguments));
 }
 
 #[test]
-fn nobody_need_read_standard_output_and_error() {
+fn standard_output_and_error_may_have_lost_their_reader() {
     serves_without_a_voice(|folder, arguments| {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -392,7 +403,7 @@ fn likes_that_can_be_saved_no_more_end_it_with_1_in_its_time() {
     let (data, away) = (folder.join("data"), folder.join("away"));
     fs::create_dir(&data).unwrap();
     let mut command = binary(&folder);
-    command.args(["--addr", "127.0.0.1:0", "--db", "data/db.txt"]);
+    command.args(["--addr", "127.0.0.1:0", "--db", "data/db.txt", "--stop-within", "1"]);
     let (process, addr) = serve(command);
     let mut peer = Peer::connect(addr);
     assert_eq!(peer.count(), 0);
@@ -423,4 +434,62 @@ fn likes_that_were_all_refused_do_not_hold_it_up() {
     assert!(put(addr).starts_with("HTTP/1.1 503 "));
     process.signal(Signal::TERM);
     assert_eq!(process.end().code, Some(0));
+}
+
+#[test]
+fn a_new_database_is_made_under_the_umask() {
+    for (umask, mode) in [("027", 0o640), ("002", 0o664), ("077", 0o600)] {
+        let folder = Folder::new();
+        let (process, addr) = serve(binary_after(&folder, &format!("umask {umask};"), &["--addr", "127.0.0.1:0"]));
+        let made = || fs::metadata(folder.join("db.txt")).unwrap().mode() & 0o7777;
+        assert_eq!(made(), mode, "umask {umask}");
+        assert!(put(addr).starts_with("HTTP/1.1 200 "));
+        assert_eq!(made(), mode, "umask {umask}");
+        process.signal(Signal::TERM);
+        assert_eq!(process.end().code, Some(0));
+    }
+}
+
+#[test]
+fn a_file_whose_group_or_access_list_cannot_be_kept_is_open_to_fewer() {
+    const PROCESS: u32 = 12345;
+    const GROUP: u32 = 54321;
+    // A user's rights and the owning group's, under a mask that lets both through.
+    let list = |(user, group): (u8, u8)| {
+        let entries =
+            [(1, 6, u32::MAX), (2, user, PROCESS), (4, group, u32::MAX), (16, 6, u32::MAX), (32, 4, u32::MAX)];
+        let entry = |(tag, rights, id): (u8, u8, u32)| [&[tag, 0, rights, 0], &id.to_le_bytes()[..]].concat();
+        [vec![2, 0, 0, 0], entries.map(entry).concat()].concat()
+    };
+    // The groups of the process, the file's mode, its list, and what its mode and group are after a save.
+    for (groups, mode, rights, left) in [
+        (GROUP, 0o664, None, (0o664, GROUP)),
+        (PROCESS, 0o664, None, (0o644, PROCESS)),
+        (PROCESS, 0o646, None, (0o644, PROCESS)),
+        (GROUP, 0o664, Some((6, 0)), (0o664, GROUP)),
+        (PROCESS, 0o664, Some((6, 0)), (0o600, PROCESS)),
+    ] {
+        let folder = Folder::new();
+        let (db, program) = (folder.join("db.txt"), folder.join("live-likes"));
+        fs::write(&db, "16").unwrap();
+        fs::set_permissions(&db, fs::Permissions::from_mode(mode)).unwrap();
+        if chown(&db, Some(0), Some(GROUP)).is_err() || chown(&*folder, Some(PROCESS), None).is_err() {
+            return eprintln!("nothing is tested here: only root gives a file away");
+        }
+        let set = rights.map(|rights| setxattr(&db, "system.posix_acl_access", &list(rights), XattrFlags::empty()));
+        if set == Some(Err(Errno::NOTSUP)) {
+            return eprintln!("no access list is tested here: {} has none", folder.display());
+        }
+        // The build's folder may be closed to that user.
+        fs::copy(BINARY, &program).unwrap();
+        let words = format!("setpriv --reuid {PROCESS} --regid {PROCESS} --groups {groups} ./live-likes");
+        let (process, addr) = serve(binary_after(&folder, &format!("exec {words} --addr 127.0.0.1:0;"), &[]));
+        assert!(put(addr).ends_with(r#"{"numLikes":17}"#), "{left:?}");
+        process.signal(Signal::TERM);
+        assert_eq!(process.end().code, Some(0));
+        let metadata = fs::metadata(&db).unwrap();
+        assert_eq!((metadata.mode() & 0o7777, metadata.gid()), left, "was {mode:o} with {rights:?}");
+        let kept = getxattr(&db, "system.posix_acl_access", &mut [0; 64][..]).is_ok();
+        assert_eq!(kept, rights.is_some() && groups == GROUP);
+    }
 }
