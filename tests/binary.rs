@@ -19,7 +19,7 @@ use rustix::{
 use std::{
     env,
     fs::{self, File},
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
@@ -143,6 +143,17 @@ fn run(folder: &Folder, arguments: &[&str]) -> Ended {
     Process::start(command).end()
 }
 
+/// The lines of a log, each without the time that it must begin with.
+fn log_lines(log: &str) -> Vec<&str> {
+    let without_time = |line| {
+        let (time, rest) = str::split_once(line, ' ').unwrap_or_else(|| panic!("no time in {line:?}"));
+        let time = humantime::parse_rfc3339(time).unwrap_or_else(|e| panic!("{e} in {line:?}"));
+        assert!(time.elapsed().unwrap() < 10 * LONG, "{line:?} is of another time");
+        rest
+    };
+    log.lines().map(without_time).collect()
+}
+
 fn saved(folder: &Folder) -> u64 {
     fs::read_to_string(folder.join("db.txt")).unwrap().parse().unwrap()
 }
@@ -212,6 +223,20 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
+fn each_line_of_the_log_begins_with_the_time() {
+    let folder = Folder::new();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0", "--log", "debug"]);
+    let (process, addr) = serve(command);
+    assert!(get(addr, "/two words").starts_with("HTTP/1.1 400 "));
+    process.signal(Signal::TERM);
+    let ended = process.end();
+    let lines = log_lines(&ended.stderr);
+    assert!(lines.len() >= 3 && lines[0].starts_with("debug: "), "{lines:?}");
+    assert_eq!(lines.last(), Some(&"info: stopped with 0 likes saved"));
+}
+
+#[test]
 fn what_keeps_it_from_running_is_said_and_ends_it_with_1() {
     let folder = Folder::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -232,7 +257,8 @@ fn what_keeps_it_from_running_is_said_and_ends_it_with_1() {
         assert_eq!(ended.code, Some(1), "{arguments:?}: {}", ended.stderr);
         assert_eq!(ended.stdout, "", "{arguments:?}");
         assert!(told.iter().all(|word| ended.stderr.contains(word)), "{} should tell {told:?}", ended.stderr);
-        assert!(ended.stderr.starts_with("live-likes: ") && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+        let [line] = log_lines(&ended.stderr)[..] else { panic!("one line is enough: {}", ended.stderr) };
+        assert!(line.starts_with("error: cannot "), "{line}");
     }
     assert_eq!(fs::read(folder.join("bad.txt")).unwrap(), b"NaN");
 }
@@ -395,6 +421,94 @@ fn standard_output_and_error_may_have_lost_their_reader() {
         command.args(arguments).stdout(writer.try_clone().unwrap()).stderr(writer);
         command
     });
+}
+
+/// A pipe that takes nothing more until it is read, and its length.
+fn full_pipe() -> (PipeReader, PipeWriter, usize) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    let mut length = 0;
+    for block in [4096, 1] {
+        while let Ok(written) = writer.write(&vec![b'#'; block]) {
+            length += written;
+        }
+    }
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    (reader, writer, length)
+}
+
+#[test]
+fn nobody_need_read_standard_output_and_error() {
+    let (_reader, writer, _) = full_pipe();
+    serves_without_a_voice(|folder, arguments| {
+        let mut command = binary(folder);
+        command.args(arguments).stdout(writer.try_clone().unwrap()).stderr(writer);
+        command
+    });
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nothing_up_and_tells_later_how_much_was_dropped() {
+    const BAD_REQUESTS: usize = 3000;
+    let folder = Folder::new();
+    let (reader, writer, length) = full_pipe();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0", "--log", "debug"]).stderr(writer);
+    let (process, addr) = serve(command);
+    let mut peer = Peer::connect(addr);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..BAD_REQUESTS / 4 {
+                    assert!(get(addr, "/two words").starts_with("HTTP/1.1 400 "));
+                }
+            });
+        }
+    });
+    for count in 0..10 {
+        assert_eq!(peer.count(), count);
+        peer.like();
+    }
+    assert!(get(addr, "/healthz").starts_with("HTTP/1.1 200 "));
+
+    // Once it is read again, there are the lines that found room, then how many did not, then what is new.
+    let mut log = BufReader::new(reader);
+    log.read_exact(&mut vec![0; length]).unwrap();
+    let mut lines = log.lines().map(Result::unwrap);
+    let (mut kept, mut dropped) = (0, None);
+    while dropped.is_none() {
+        let line = lines.next().unwrap();
+        let words: Vec<_> = log_lines(&line)[0].split(' ').map(str::to_owned).collect();
+        if words[..2] == ["warn:", "dropped"] {
+            dropped = Some(words[2].parse::<usize>().unwrap());
+        } else {
+            kept += 1;
+        }
+    }
+    assert_eq!(kept + dropped.unwrap(), BAD_REQUESTS);
+    assert!(get(addr, "/two words").starts_with("HTTP/1.1 400 "));
+    let line = lines.next().unwrap();
+    assert!(line.contains(" debug: ") && line.contains("400"), "{line}");
+
+    process.signal(Signal::TERM);
+    assert_eq!(peer.closed(), 1001);
+    drop(peer);
+    assert_eq!(process.end().code, Some(0));
+    let last = lines.last().unwrap();
+    assert!(last.contains("stopped with 10 likes saved"), "what waits at the end is written: {last}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_hold_up_a_stop() {
+    let folder = Folder::new();
+    let (_reader, writer, _) = full_pipe();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0"]).stderr(writer);
+    let (process, addr) = serve(command);
+    assert!(put(addr).ends_with(r#"{"numLikes":1}"#));
+    process.signal(Signal::TERM);
+    assert_eq!(process.end().code, Some(0));
+    assert_eq!(saved(&folder), 1);
 }
 
 #[test]

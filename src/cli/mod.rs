@@ -1,6 +1,7 @@
-//! What only the binary has: its flags and the environment for them.
+//! What only the binary has: its flags and its log.
 
 mod flags;
+pub(crate) mod logger;
 mod settings;
 
 pub(crate) use settings::{Command, Settings, parse};
