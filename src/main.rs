@@ -2,8 +2,8 @@
 
 mod cli;
 
-use cli::{Command, Settings, logger};
-use live_likes::{Error, Likes, Listening, Page, Server};
+use cli::{Command, Settings, logger, signals};
+use live_likes::{Error, Likes, Page, Server};
 use std::{
     io::{Write, stderr, stdout},
     process::ExitCode,
@@ -49,30 +49,12 @@ fn serve(settings: Settings) -> Result<(), Error> {
         server = server.allow_origin(name);
     }
     let listening = server.bind(settings.addr.as_str())?;
-    stop_on_signals(&listening)?;
+    signals::listen(listening.handle()).map_err(Error::Listen)?;
     let (addr, count) = (listening.local_addr(), likes.count());
     logger::say(format_args!("Live Likes at http://{addr}/ with {count} likes in {}", settings.db.display()));
     listening.run()?;
     log::info!("stopped with {} likes saved", likes.count());
     Ok(())
-}
-
-/// The first SIGINT or SIGTERM stops the server gracefully, the second at once.
-fn stop_on_signals(listening: &Listening) -> Result<(), Error> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let handle = listening.handle();
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(Error::Listen)?;
-    let wait = move || {
-        let mut signals = signals.forever();
-        if signals.next().is_some() {
-            log::info!("stopping");
-            handle.stop();
-        }
-        if let Some(signal) = signals.next() {
-            std::process::exit(128 + signal);
-        }
-    };
-    std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop).map_err(Error::Listen)
 }
 
 /// Each connection takes a descriptor, and the usual soft limit of 1,024 is there for programs that use `select`.

@@ -12,16 +12,17 @@ use folder::Folder;
 use live_likes::FileStore;
 use reserved::Reserved;
 use rustix::{
-    fs::{XattrFlags, getxattr, setxattr},
+    fs::{OFlags, XattrFlags, getxattr, setxattr},
     io::Errno,
     process::{Pid, Signal, kill_process},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
 };
 use std::{
     env,
     fs::{self, File},
     io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown},
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -220,6 +221,49 @@ fn a_second_signal_ends_it_at_once() {
         assert_eq!(saved(&folder), 1);
         FileStore::open(folder.join("db.txt")).unwrap();
     }
+}
+
+#[test]
+fn without_a_terminal_sighup_is_ignored() {
+    let folder = Folder::new();
+    let (process, addr) = serve_in(&folder);
+    let mut peer = Peer::connect(addr);
+    assert_eq!(peer.count(), 0);
+    process.signal(Signal::HUP);
+    process.signal(Signal::HUP);
+    peer.like();
+    assert_eq!(peer.count(), 1);
+    // Nor has it begun to stop: the next signal is the first.
+    process.signal(Signal::TERM);
+    assert_eq!(peer.closed(), 1001);
+    drop(peer);
+    let ended = process.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("SIGHUP is ignored"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_closed_terminal_stops_it_gracefully() {
+    let folder = Folder::new();
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let no_control = OFlags::NOCTTY.bits().cast_signed();
+    let inside = File::options().read(true).write(true).custom_flags(no_control).open(name).unwrap();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0"]).stdin(inside.try_clone().unwrap()).stderr(inside);
+    let (process, addr) = serve(command);
+    let mut peer = Peer::connect(addr);
+    peer.like();
+    while peer.count() < 1 {}
+    drop(terminal);
+    // The shell's and the kernel's: the second does not end it before this peer has answered the close frame.
+    process.signal(Signal::HUP);
+    assert_eq!(peer.last_count_and_close_code(), (None, 1001));
+    process.signal(Signal::HUP);
+    drop(peer);
+    assert_eq!(process.end().code, Some(0));
+    assert_eq!(saved(&folder), 1);
 }
 
 #[test]
