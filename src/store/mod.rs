@@ -1,6 +1,7 @@
 //! Where counts are kept: the [`Store`] trait, what it is asked, and a file for each kind of store.
 
 pub(crate) mod change;
+mod permissions;
 pub(crate) mod text;
 
 use crate::error::Result;
