@@ -21,7 +21,7 @@ PEERS = {
     "ws-memory": ("ws, memory", EACH, MEMORY),
     "bun": ("Bun", EACH, MEMORY),
     "bun-newest": ("Bun, newest", "the newest, every 10 ms at most", MEMORY),
-    "axum": ("axum", "each; a client that is 1,024 behind misses some", MEMORY),
+    "axum": ("axum", "each; a client that is more than 1,024 behind misses some", MEMORY),
 }
 
 
