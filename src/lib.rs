@@ -40,8 +40,8 @@ pub use likes::{Likes, subscription::Subscription};
 pub use limits::Limits;
 pub use server::{Handle, Listening, Server, page::Page, service::Service};
 pub use store::{
-    Feed, Store,
-    change::{BatchId, Change, ChangeKind, Count, Outcome, Post, Refused, VisitorKey},
+    Feed, Reader, Store,
+    change::{BatchId, Change, ChangeKind, Count, NameError, Outcome, Post, Refused, VisitorKey},
     text::FileStore,
 };
 

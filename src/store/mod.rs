@@ -4,7 +4,7 @@ pub(crate) mod change;
 pub(crate) mod text;
 
 use crate::error::Result;
-use change::{BatchId, Change, Count, Outcome, Post};
+use change::{BatchId, Change, Count, Outcome, Post, VisitorKey};
 use std::sync::Arc;
 
 /// Keeps counts. One ledger owns it and calls it from one thread.
@@ -31,6 +31,16 @@ pub trait Store: Send + 'static {
     ///   again, and the counter stops for good.
     fn apply(&mut self, batch: BatchId, changes: &[Change]) -> Result<Vec<Outcome>>;
 
+    /// What reads counts beside the thread that saves. `None`, the default, is a store of the default counter alone.
+    fn reader(&self) -> Option<Arc<dyn Reader>> {
+        None
+    }
+
+    /// Whether it is kept durably which visitors like a post, so that they can take that back. `false` by default.
+    fn remembers_visitors(&self) -> bool {
+        false
+    }
+
     /// Whether others change the counts too. If not, each count must follow from the one before it, which is checked.
     fn is_shared(&self) -> bool {
         false
@@ -40,6 +50,53 @@ pub trait Store: Send + 'static {
     fn follow(&mut self, feed: Feed) {
         drop(feed);
     }
+}
+
+impl Store for Box<dyn Store> {
+    fn count(&mut self, post: &Post) -> Result<Count> {
+        (**self).count(post)
+    }
+
+    fn apply(&mut self, batch: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
+        (**self).apply(batch, changes)
+    }
+
+    fn reader(&self) -> Option<Arc<dyn Reader>> {
+        (**self).reader()
+    }
+
+    fn remembers_visitors(&self) -> bool {
+        (**self).remembers_visitors()
+    }
+
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
+    }
+
+    fn follow(&mut self, feed: Feed) {
+        (**self).follow(feed);
+    }
+}
+
+/// Reads the counts of a store of many posts, from any thread. What it returns is durable.
+///
+/// Each call may wait for the disk, so it is made on the thread of the connection that asks.
+pub trait Reader: Send + Sync {
+    /// The count of each post, in the order asked, all as they were at one moment; and where a visitor is named,
+    /// whether that visitor likes the post. A post that is not kept has no likes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotRead`](crate::Error::NotRead) where the store cannot be read just now.
+    fn read(&self, posts: &[(Post, Option<VisitorKey>)]) -> Result<Vec<(Count, Option<bool>)>>;
+
+    /// The most liked posts, `most` of them at most, the most liked first: those that have likes, without the default
+    /// counter.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotRead`](crate::Error::NotRead) where the store cannot be read just now.
+    fn top(&self, most: usize) -> Result<Vec<(Post, Count)>>;
 }
 
 /// Where a store tells of changes that others have made.
