@@ -26,9 +26,14 @@ mod metrics;
 #[path = "../src/store/mod.rs"]
 mod store;
 
-use crate::likes::{
-    audience::{Audience, Seat},
-    outbox::{Outbox, Round, Standing},
+use crate::{
+    likes::{
+        audience::{Audience, Registration},
+        behind::Behind,
+        outbox::{Outbox, Standing},
+        round::{Dialect, Round, Steps},
+    },
+    store::change::{Count, Post},
 };
 use rustix::{
     net::{
@@ -256,40 +261,51 @@ fn send_to_each(sockets: &[Arc<TcpStream>], bytes: &[u8]) -> u64 {
 struct FanOut {
     audience: Arc<Audience>,
     outboxes: Vec<Arc<Outbox>>,
-    _seats: Vec<Seat>,
+    _registrations: Vec<Registration>,
+    behind: Behind,
     shown: u64,
 }
 
 impl FanOut {
-    /// Seats a client for each socket, and shows it the count 16.
+    /// Registers a client for each socket, and shows it the count 16.
     fn new(sockets: &[Arc<TcpStream>]) -> Self {
         const DEADLINE: Duration = Duration::from_secs(3600);
         let audience = Arc::<Audience>::default();
-        let outboxes: Vec<_> = sockets.iter().map(|socket| Arc::new(Outbox::new(socket.clone(), DEADLINE))).collect();
-        let _seats = outboxes.iter().map(|outbox| audience.join(outbox.clone())).collect();
-        let mut fan_out = Self { audience, outboxes, _seats, shown: 15 };
+        let outbox = |socket: &Arc<TcpStream>| Arc::new(Outbox::new(socket.clone(), DEADLINE, Dialect::Bare));
+        let outboxes: Vec<_> = sockets.iter().map(outbox).collect();
+        let register = |outbox: &Arc<Outbox>| audience.join(outbox.clone(), outbox.open(Post::default(), 0));
+        let _registrations = outboxes.iter().map(register).collect();
+        let mut fan_out = Self { audience, outboxes, _registrations, behind: Behind::default(), shown: 15 };
         fan_out.round(1, 1);
         fan_out
     }
 
     /// Shows everyone the counts of this many likes, over so many threads. Returns the frames sent.
-    fn round(&mut self, likes: u64, lanes: usize) -> u64 {
-        let round = Round::after(self.shown, self.shown + likes);
+    fn round(&mut self, likes: u64, workers: usize) -> u64 {
         self.shown += likes;
-        self.audience.fan_out(&round, lanes).frames
+        self.audience.fan_out(&round_of(self.shown, likes), workers, &self.behind)
     }
 
     /// Offers one further count to each client alone, without the audience. Returns how many are behind.
     fn offer_each(&mut self) -> usize {
         self.shown += 1;
-        let round = Round::only(self.shown);
-        self.outboxes.iter().filter(|outbox| outbox.offer(&round).standing == Standing::Behind).count()
+        let round = round_of(self.shown, 1);
+        self.outboxes.iter().filter(|outbox| outbox.offer(0, &round).standing == Standing::Behind).count()
     }
 }
 
 /// Encodes a round of this many counts; returns their number.
 fn encode(likes: u64) -> u64 {
-    Round::after(1_000_000, 1_000_000 + likes).counts().count() as u64
+    let round = round_of(1_000_000 + likes, likes);
+    std::hint::black_box(round.encoded(Dialect::Bare));
+    round.counts().len() as u64
+}
+
+/// The round of so many likes, of which the last makes the count this one.
+fn round_of(count: u64, likes: u64) -> Round {
+    let mut steps = Steps::default();
+    steps.push(Count { likes: count, version: count }, likes);
+    Round::of(Post::default(), steps).expect("there is a like")
 }
 
 /// Connected pairs of sockets, set as the server sets its own.

@@ -20,8 +20,19 @@ pub enum Error {
         /// What is expected.
         expected: &'static str,
     },
+    /// When a server starts: a limit is outside its range.
+    Limit {
+        /// The field of [`Limits`](crate::Limits).
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// The range that is expected.
+        expected: String,
+    },
     /// When a server starts or accepts: the listener cannot be used.
     Listen(io::Error),
+    /// When a counter opens or the program starts: the system has no thread to give.
+    Thread(io::Error),
     /// When a counter opens: the database is not usable, and has been left as it was.
     Database {
         /// The database as it was named.
@@ -36,8 +47,6 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// When a counter or a server starts: the system has no thread for it.
-    Thread(io::Error),
     /// When a like is saved: it was not, and nothing has changed. It may work later.
     NotSaved(String),
     /// When a like is saved: its outcome is not known, because the store takes too long or has failed halfway. It is
@@ -62,6 +71,9 @@ impl fmt::Display for Error {
         match self {
             Self::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
             Self::Name { name, expected } => write!(f, "cannot allow `{name}`: {expected} is expected"),
+            Self::Limit { name, value, expected } => {
+                write!(f, "the limit `{name}` cannot be {value}: {expected} is expected")
+            }
             Self::Listen(source) => write!(f, "cannot accept connections: {source}"),
             Self::Database { path, problem } => {
                 write!(f, "cannot use the database `{}`: {problem}", path.display())

@@ -26,15 +26,6 @@ mod server;
 mod store;
 pub mod websocket;
 
-#[cfg(any())]
-#[doc(hidden)]
-pub mod fuzz;
-#[cfg(any())]
-#[doc(hidden)]
-pub mod fuzz_session;
-#[cfg(any())]
-mod model;
-
 pub use error::{Error, Result};
 pub use likes::{Likes, subscription::Subscription};
 pub use limits::Limits;

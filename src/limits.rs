@@ -1,11 +1,16 @@
 //! Every limit and deadline of the server, each with its unit, its default and the danger it stops.
 //!
-//! Nothing here decides anything: the rooms that read from a peer, wait for one or hold something for one
-//! take their numbers from here, so that a reader can see on one page how much a bad peer can cost.
+//! Whatever reads from a peer, waits for one or holds something for one takes its numbers from here, so that a reader
+//! can see on one page how much a bad peer can cost.
 
-use std::time::{Duration, Instant};
+use crate::error::{Error, Result};
+use std::{
+    fmt::Debug,
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
-/// How much a peer may send, hold and take its time over.
+/// How much a peer may send, hold and take its time over. Each time is from a millisecond to a day.
 ///
 /// ```
 /// let mut limits = live_likes::Limits::default();
@@ -15,30 +20,33 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections held at once; a further one is answered 503 and closed. Default 10,000.
+    /// Connections held at once; a further one is answered 503 and closed. Default 10,000, from 1 to 1,000,000.
     ///
     /// Each costs one thread and one descriptor, so this bounds both.
     pub connections: usize,
-    /// Bytes of a request head, request line and empty line included. Default 16 KiB; past it 431.
+    /// Bytes of a request head, request line and empty line included. Default 16 KiB, from 256 to 1 MiB; past it
+    /// 431.
     pub head_bytes: usize,
-    /// Bytes of a request target. Default 8 KiB (RFC 9112 section 3 asks for at least 8,000); past it 414.
+    /// Bytes of a request target. Default 8 KiB (RFC 9112 section 3 asks for at least 8,000), from 16 to 1 MiB; past it
+    /// 414.
     pub target_bytes: usize,
-    /// Header fields in a request. Default 64; past it 431.
+    /// Header fields in a request. Default 64, from 8 to 1,000; past it 431.
     pub headers: usize,
     /// Time for a whole request head, and again for its body. Default 5 s; past it 408. For the first request it runs
     /// from the connection on, for a further one from its first byte.
     ///
     /// A deadline for the whole, not a time between two bytes: a peer that sends a byte now and then gains nothing.
     pub request_time: Duration,
-    /// Bytes of a request body, which is read and thrown away. Default 64 KiB; past it 413.
+    /// Bytes of a request body, which is read and thrown away. Default 64 KiB, at most 1 GiB; past it 413.
     pub body_bytes: u64,
     /// Time that a connection may stay open between two requests. Default 15 s; past it closed.
     pub keep_alive: Duration,
-    /// Payload bytes of a WebSocket frame and of a whole message. Default 4 KiB; past it close code 1009.
+    /// Payload bytes of a WebSocket frame and of a whole message. Default 4 KiB, from 16 to 16 MiB; past it close code
+    /// 1009.
     ///
     /// Judged from the length that a frame claims, before anything of it is held.
     pub message_bytes: usize,
-    /// Frames that one WebSocket message may come in. Default 64; past it close code 1009.
+    /// Frames that one WebSocket message may come in. Default 64, from 1 to 1,048,576; past it close code 1009.
     ///
     /// Without it, empty fragments without end would never reach `message_bytes`.
     pub fragments: usize,
@@ -54,8 +62,8 @@ pub struct Limits {
     pub close_within: Duration,
     /// Likes that one connection may send. Unlimited by default; past it close code 1008, or 429 over HTTP.
     pub likes_per_connection: Option<u64>,
-    /// Likes a second that one address may send (an IPv6 /64 counts as one). Unlimited by default;
-    /// past it close code 1008, or 429 over HTTP. A burst of up to one second's worth passes.
+    /// Likes a second that one address may send (an IPv6 /64 counts as one), at least 1. Unlimited by
+    /// default; past it close code 1008, or 429 over HTTP. A burst of up to one second's worth passes.
     pub likes_per_second_and_address: Option<u32>,
     /// Time for a graceful stop: clients told, likes saved. Default 5 s; past it everything left is cut off.
     pub stop_within: Duration,
@@ -82,6 +90,44 @@ impl Default for Limits {
             stop_within: Duration::from_secs(5),
         }
     }
+}
+
+impl Limits {
+    /// Checks that each limit is in its range. A server does so when it is built.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Limit`] that names the first one that is not.
+    pub fn check(&self) -> Result<()> {
+        within("connections", self.connections, 1..=1_000_000)?;
+        within("head_bytes", self.head_bytes, 256..=1 << 20)?;
+        within("target_bytes", self.target_bytes, 16..=1 << 20)?;
+        within("headers", self.headers, 8..=1000)?;
+        within("body_bytes", self.body_bytes, 0..=1 << 30)?;
+        within("message_bytes", self.message_bytes, 16..=16 << 20)?;
+        within("fragments", self.fragments, 1..=1 << 20)?;
+        within("likes_per_second_and_address", self.likes_per_second_and_address.unwrap_or(1), 1..=u32::MAX)?;
+        for (name, time) in [
+            ("request_time", self.request_time),
+            ("keep_alive", self.keep_alive),
+            ("ping_after", self.ping_after),
+            ("pong_within", self.pong_within),
+            ("write_deadline", self.write_deadline),
+            ("close_within", self.close_within),
+            ("stop_within", self.stop_within),
+        ] {
+            within(name, time, Duration::from_millis(1)..=Duration::from_secs(24 * 3600))?;
+        }
+        Ok(())
+    }
+}
+
+fn within<T: PartialOrd + Debug>(name: &'static str, value: T, range: RangeInclusive<T>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let expected = format!("{:?} to {:?}", range.start(), range.end());
+    Err(Error::Limit { name, value: format!("{value:?}"), expected })
 }
 
 /// When a time that begins now is over. One that no clock can tell the end of, such as [`Duration::MAX`], lasts a

@@ -75,7 +75,7 @@ fn stop_on_signals(listening: &Listening) -> Result<(), Error> {
             std::process::exit(128 + signal);
         }
     };
-    std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop).map_err(Error::Listen)
+    std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop).map_err(Error::Thread)
 }
 
 /// Each connection takes a descriptor, and the usual soft limit of 1,024 is there for programs that use `select`.

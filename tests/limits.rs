@@ -5,7 +5,7 @@ mod scripted;
 #[path = "support/wire.rs"]
 mod wire;
 
-use live_likes::{Error, Likes, Limits};
+use live_likes::{Error, Likes, Limits, Server};
 use scripted::{Ending, memory};
 use std::{
     io::{ErrorKind, Read, Write},
@@ -58,44 +58,44 @@ fn a_connection_past_the_limit_is_told_so_at_once_although_it_has_sent_its_reque
 
 #[test]
 fn a_request_head_may_have_as_many_bytes_as_the_limit_says() {
-    let site = Site::new(|limits| limits.head_bytes = 200);
+    let site = Site::new(|limits| limits.head_bytes = 256);
     let request = |length: usize| {
         let start = "PUT /like HTTP/1.1\r\nHost: localhost\r\nX: ";
         format!("{start}{}\r\n\r\n", "x".repeat(length - start.len() - 4))
     };
     let mut peer = site.connect();
-    assert_eq!(peer.ask(request(200)).body, r#"{"numLikes":1}"#);
+    assert_eq!(peer.ask(request(256)).body, r#"{"numLikes":1}"#);
     // The limit is one request's, not the connection's.
-    assert_eq!(peer.ask([request(200), request(200)].concat()).body, r#"{"numLikes":2}"#);
+    assert_eq!(peer.ask([request(256), request(256)].concat()).body, r#"{"numLikes":2}"#);
     assert_eq!(peer.answer().body, r#"{"numLikes":3}"#);
-    assert_eq!(peer.ask(request(201)).status, 431);
+    assert_eq!(peer.ask(request(257)).status, 431);
     peer.ends();
     assert_eq!(site.likes.count(), 3);
 }
 
 #[test]
 fn a_target_may_have_as_many_bytes_as_the_limit_says() {
-    let site = Site::new(|limits| limits.target_bytes = 12);
+    let site = Site::new(|limits| limits.target_bytes = 16);
     let mut peer = site.connect();
-    assert_eq!(peer.ask("PUT /like?123456 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
-    assert_eq!(peer.ask("PUT /like?1234567 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 414);
+    assert_eq!(peer.ask("PUT /like?1234567890 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+    assert_eq!(peer.ask("PUT /like?12345678901 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 414);
     peer.ends();
     // It is judged as it comes, not when the head is whole.
-    assert_eq!(site.connect().ask("PUT /like?1234567").status, 414);
+    assert_eq!(site.connect().ask("PUT /like?12345678901").status, 414);
     assert_eq!(site.likes.count(), 1);
 }
 
 #[test]
 fn a_request_may_have_as_many_fields_as_the_limit_says() {
-    let site = Site::new(|limits| limits.headers = 3);
+    let site = Site::new(|limits| limits.headers = 8);
     let request =
         |fields: usize| format!("PUT /like HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: y\r\n".repeat(fields - 1));
     let mut peer = site.connect();
-    assert_eq!(peer.ask(request(3)).status, 200);
-    assert_eq!(peer.ask(request(4)).status, 431);
+    assert_eq!(peer.ask(request(8)).status, 200);
+    assert_eq!(peer.ask(request(9)).status, 431);
     peer.ends();
     // It is judged as they come, too.
-    assert_eq!(site.connect().ask(request(4).strip_suffix("\r\n").unwrap()).status, 431);
+    assert_eq!(site.connect().ask(request(9).strip_suffix("\r\n").unwrap()).status, 431);
     assert_eq!(site.likes.count(), 1);
 }
 
@@ -397,32 +397,107 @@ fn a_stop_that_cannot_save_says_so_in_time() {
     assert_eq!(likes.flush(SOON).unwrap(), 1);
 }
 
+/// A change of one limit.
+type Change = fn(&mut Limits);
+
+/// Each limit that has a range: at its lowest, at its highest, below that and above it. (Where there is nothing below or
+/// above, both are on the same side.)
+const RANGES: [(&str, Change, Change, Change, Change); 15] = {
+    const MS: Duration = Duration::from_millis(1);
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const SHORTER: Duration = Duration::from_micros(999);
+    macro_rules! range {
+        ($field:ident, $below:expr, $lowest:expr, $highest:expr, $above:expr) => {
+            (
+                stringify!($field),
+                |limits| limits.$field = $lowest,
+                |limits| limits.$field = $highest,
+                |limits| limits.$field = $below,
+                |limits| limits.$field = $above,
+            )
+        };
+    }
+    [
+        range!(connections, 0, 1, 1_000_000, usize::MAX),
+        range!(head_bytes, 255, 256, 1 << 20, usize::MAX),
+        range!(target_bytes, 15, 16, 1 << 20, usize::MAX),
+        range!(headers, 7, 8, 1000, usize::MAX),
+        range!(request_time, Duration::ZERO, MS, DAY, Duration::MAX),
+        range!(body_bytes, (1 << 30) + 1, 0, 1 << 30, u64::MAX),
+        range!(keep_alive, SHORTER, MS, DAY, Duration::MAX),
+        range!(message_bytes, 15, 16, 16 << 20, usize::MAX),
+        range!(fragments, 0, 1, 1 << 20, usize::MAX),
+        range!(ping_after, SHORTER, MS, DAY, Duration::MAX),
+        range!(pong_within, SHORTER, MS, DAY, Duration::MAX),
+        range!(write_deadline, Duration::ZERO, MS, DAY, Duration::MAX),
+        range!(close_within, Duration::ZERO, MS, DAY, Duration::MAX),
+        range!(likes_per_second_and_address, Some(0), Some(1), Some(u32::MAX), Some(0)),
+        range!(stop_within, Duration::ZERO, MS, DAY, DAY + MS),
+    ]
+};
+
 #[test]
-fn times_without_end_never_end() {
-    let site = Site::new(|limits| {
-        limits.request_time = Duration::MAX;
-        limits.keep_alive = Duration::MAX;
-        limits.ping_after = Duration::MAX;
-        limits.pong_within = Duration::MAX;
-        limits.write_deadline = Duration::MAX;
-        limits.close_within = Duration::MAX;
-        limits.stop_within = Duration::MAX;
-    });
+fn a_limit_outside_its_range_is_refused_by_name_and_value_when_the_server_is_built() {
+    let likes = Likes::with_store(memory(0, |_| Ending::Saved)).unwrap();
+    let build = |change: Change| {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        let server = Server::new(likes.clone()).limits(limits.clone());
+        let (listening, service) = (server.clone().bind("127.0.0.1:0"), server.into_service());
+        assert_eq!(listening.is_ok(), service.is_ok());
+        (limits, service)
+    };
+    for (field, lowest, highest, below, above) in RANGES {
+        for change in [lowest, highest] {
+            let (limits, built) = build(change);
+            assert!(built.is_ok(), "{field}: {built:?} with {limits:?}");
+        }
+        for change in [below, above] {
+            let (limits, built) = build(change);
+            let Err(Error::Limit { name, value, .. }) = &built else { panic!("{field}: {built:?} with {limits:?}") };
+            assert_eq!(*name, field);
+            assert!(format!("{limits:?}").replace("Some(0)", "0").contains(&format!("{field}: {value}")), "{value}");
+        }
+    }
+    let mut limits = Limits::default();
+    limits.headers = 7;
+    let problem = limits.check().unwrap_err().to_string();
+    assert_eq!(problem, "the limit `headers` cannot be 7: 8 to 1000 is expected");
+}
+
+#[test]
+fn every_limit_but_likes_per_connection_has_a_range() {
+    let limits = format!("{:#?}", Limits::default());
+    let fields = limits.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": ").map(|(name, _)| name));
+    let fields: Vec<_> = fields.filter(|name| *name != "likes_per_connection").collect();
+    assert_eq!(fields, RANGES.map(|(field, ..)| field));
+}
+
+fn likes_in_every_way(site: &Site) {
     let mut watching = site.watch();
     watching.send(text(LIKE));
     assert_eq!(watching.frame(), Frame::text("1"));
-    let mut asking = site.connect();
-    for count in ["2", "3"] {
-        assert_eq!(asking.ask(PUT).body, format!("{{\"numLikes\":{count}}}"));
-        assert_eq!(watching.frame(), Frame::text(count));
-    }
-    assert_eq!(site.likes.flush(Duration::MAX).unwrap(), 3);
-    drop(asking);
-    watching.send(frame(0x88, &[]));
-    watching.closed();
-    watching.ends();
     drop(watching);
+    until(|| site.connect().ask(PUT).body == r#"{"numLikes":2}"#);
+    assert_eq!(site.likes.flush(Duration::MAX).unwrap(), 2);
     site.handle.stop();
     site.ended(SOON).unwrap();
-    assert_eq!(site.likes.close(Duration::MAX).unwrap(), 3);
+    assert_eq!(site.likes.close(Duration::MAX).unwrap(), 2);
+}
+
+#[test]
+fn a_server_with_every_size_at_its_lowest_serves() {
+    likes_in_every_way(&Site::new(|limits| {
+        let kept = limits.clone();
+        RANGES.iter().for_each(|(_, lowest, ..)| lowest(limits));
+        (limits.request_time, limits.keep_alive) = (kept.request_time, kept.keep_alive);
+        (limits.ping_after, limits.pong_within) = (kept.ping_after, kept.pong_within);
+        (limits.write_deadline, limits.close_within) = (kept.write_deadline, kept.close_within);
+        (limits.stop_within, limits.likes_per_second_and_address) = (kept.stop_within, None);
+    }));
+}
+
+#[test]
+fn a_server_with_every_limit_at_its_highest_serves() {
+    likes_in_every_way(&Site::new(|limits| RANGES.iter().for_each(|(_, _, highest, ..)| highest(limits))));
 }

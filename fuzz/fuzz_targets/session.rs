@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| live_likes::fuzz_session::session(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| live_likes_fuzz::session(bytes));

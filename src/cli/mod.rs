@@ -1,7 +1,7 @@
 //! The flags and their environment twins, in one table: each flag is parsed, documented and read from the environment
 //! by the same line of it.
 
-use live_likes::Limits;
+use live_likes::{Error, Limits};
 use std::{ffi::OsString, fmt::Write, path::PathBuf, time::Duration};
 
 /// What the command line asks for.
@@ -53,7 +53,7 @@ macro_rules! limit {
             help: $help,
             set: |settings, text| {
                 settings.limits.$field = $read(text)?;
-                Ok(())
+                check(&settings.limits)
             },
         }
     };
@@ -112,15 +112,15 @@ const FLAGS: &[Flag] = &[
             Ok(())
         },
     },
-    limit!("connections", "N", connections, positive, "connections held at once [10000]"),
-    limit!("head-bytes", "BYTES", head_bytes, positive, "request head [16384]"),
-    limit!("target-bytes", "BYTES", target_bytes, positive, "request target [8192]"),
-    limit!("headers", "N", headers, positive, "header fields of a request [64]"),
+    limit!("connections", "N", connections, number, "connections held at once [10000]"),
+    limit!("head-bytes", "BYTES", head_bytes, number, "request head [16384]"),
+    limit!("target-bytes", "BYTES", target_bytes, number, "request target [8192]"),
+    limit!("headers", "N", headers, number, "header fields of a request [64]"),
     limit!("request-time", "SECONDS", request_time, seconds, "for a whole request head, and again for its body [5]"),
     limit!("body-bytes", "BYTES", body_bytes, number, "request body, which is thrown away [65536]"),
     limit!("keep-alive", "SECONDS", keep_alive, seconds, "between two requests [15]"),
-    limit!("message-bytes", "BYTES", message_bytes, positive, "WebSocket message [4096]"),
-    limit!("fragments", "N", fragments, positive, "frames of a WebSocket message [64]"),
+    limit!("message-bytes", "BYTES", message_bytes, number, "WebSocket message [4096]"),
+    limit!("fragments", "N", fragments, number, "frames of a WebSocket message [64]"),
     limit!("ping-after", "SECONDS", ping_after, seconds, "silence before a ping [25]"),
     limit!("pong-within", "SECONDS", pong_within, seconds, "for an answer to a ping [10]"),
     limit!("write-deadline", "SECONDS", write_deadline, seconds, "a client may go without reading [10]"),
@@ -130,7 +130,7 @@ const FLAGS: &[Flag] = &[
         "likes-per-second",
         "N",
         likes_per_second_and_address,
-        some_rate,
+        some_number,
         "likes a second of one address [unlimited]"
     ),
     limit!("stop-within", "SECONDS", stop_within, seconds, "for a graceful stop [5]"),
@@ -149,28 +149,21 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "a whole number is expected".to_owned())
 }
 
-fn positive(text: &str) -> Result<usize, String> {
-    number(text).and_then(|number| if number > 0 { Ok(number) } else { Err("a number above 0 is expected".to_owned()) })
-}
-
-fn some_number(text: &str) -> Result<Option<u64>, String> {
+fn some_number<T: std::str::FromStr>(text: &str) -> Result<Option<T>, String> {
     number(text).map(Some)
 }
 
-fn some_rate(text: &str) -> Result<Option<u32>, String> {
-    match number(text)? {
-        0 => Err("a number above 0 is expected".to_owned()),
-        rate => Ok(Some(rate)),
-    }
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "a number of seconds is expected".to_owned())
 }
 
-/// At most a day: past that a deadline is none, and arithmetic with it overflows somewhere.
-fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .ok()
-        .and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|time| (Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(time))
-        .ok_or_else(|| "a number of seconds is expected, from 0.001 to 86400".to_owned())
+/// The limit that was just set is the only one that can be wrong.
+fn check(limits: &Limits) -> Result<(), String> {
+    limits.check().map_err(|e| match e {
+        Error::Limit { expected, .. } => format!("{expected} is expected"),
+        e => e.to_string(),
+    })
 }
 
 /// Reads arguments (without the program's name) and environment: flag before environment before default.
@@ -283,7 +276,7 @@ mod tests {
                 "HOST:PORT" => "localhost:0",
                 "LEVEL" => "debug",
                 "FILE" | "NAME" | "ORIGIN" => "other.example",
-                _ => "7",
+                _ => "300",
             };
             let by_flag = settings(&[&format!("--{}", flag.name), value], &[]).unwrap();
             let by_variable = settings(&[], &[(&variable_of(flag), value)]).unwrap();

@@ -142,8 +142,12 @@ pub(crate) struct State {
     /// How often there was something new to be shown, and how much of that has been shown.
     to_show: u64,
     shown: u64,
-    when_stopped: Vec<Weak<dyn Fn() + Send + Sync>>,
+    /// Called when `stopped` is set.
+    when_stopped: Vec<Weak<Hook>>,
 }
+
+/// What is called when a ledger has stopped for good.
+pub(crate) type Hook = dyn Fn() + Send + Sync;
 
 /// A counter in use.
 #[derive(Default)]
@@ -312,15 +316,15 @@ impl Core {
         drop(self.wait_until(state, deadline, |state| state.shown >= mark));
     }
 
-    /// Has `then` called when the ledger has stopped for good, at once if it has; not if it has been dropped by then.
-    pub(crate) fn when_stopped(&self, then: &std::sync::Arc<dyn Fn() + Send + Sync>) {
+    /// Calls the hook when the ledger has stopped for good, at once if it has; as long as somebody holds the hook.
+    pub(crate) fn when_stopped(&self, hook: &Arc<Hook>) {
         let mut state = lock(&self.state);
         if state.stopped.is_none() {
             state.when_stopped.retain(|other| other.strong_count() > 0);
-            return state.when_stopped.push(std::sync::Arc::downgrade(then));
+            return state.when_stopped.push(Arc::downgrade(hook));
         }
         drop(state);
-        then();
+        hook();
     }
 
     /// Notes that nothing more is saved, and tells those who wait for something that is not.

@@ -14,6 +14,8 @@ mod saver;
 pub(crate) mod subscription;
 pub(crate) mod sync;
 
+pub(crate) use ledger::Hook;
+
 use crate::{
     error::{Error, Result},
     likes::{
@@ -176,16 +178,14 @@ impl Likes {
         self.ledger.core().wait_until_shown(deadline);
     }
 
-    /// Closes a client of a counter, and sees to it that it gets to know.
-    pub(crate) fn close_client(&self, outbox: &Arc<Outbox>, code: u16, reason: &str) {
-        if outbox.close(Some(code), reason).fell_behind {
-            self.ledger.core().look_after(outbox.clone());
-        }
+    /// Has a client [that fell behind](crate::likes::outbox::Sent::fell_behind) tried again.
+    pub(crate) fn look_after(&self, outbox: Arc<Outbox>) {
+        self.ledger.core().look_after(outbox);
     }
 
-    /// Has `then` called when the counter has stopped for good, at once if it has; not if it has been dropped by then.
-    pub(crate) fn when_stopped(&self, then: &std::sync::Arc<dyn Fn() + Send + Sync>) {
-        self.ledger.core().when_stopped(then);
+    /// Calls the hook when the counter has stopped for good, at once if it has; as long as somebody holds the hook.
+    pub(crate) fn when_stopped(&self, hook: &Arc<Hook>) {
+        self.ledger.core().when_stopped(hook);
     }
 
     /// How many clients have not been sent all there is.
@@ -201,5 +201,31 @@ impl Likes {
 impl fmt::Debug for Likes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Likes").field("count", &self.count()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::store::change::{BatchId, Change};
+
+    /// A counter in memory.
+    #[derive(Default)]
+    pub(crate) struct Memory {
+        likes: u64,
+    }
+
+    impl Store for Memory {
+        fn count(&mut self, _: &Post) -> Result<Count> {
+            Ok(Count { likes: self.likes, version: self.likes })
+        }
+
+        fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
+            let apply = |change: &Change| {
+                self.likes += change.likes();
+                Outcome::Applied(Count { likes: self.likes, version: self.likes })
+            };
+            Ok(changes.iter().map(apply).collect())
+        }
     }
 }

@@ -40,17 +40,25 @@ pub(crate) fn wait_for<'a, T>(
     condition.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0
 }
 
-/// The model scheduler knows no time: each such wait is over at once, after all others had their chance to run.
+/// The model scheduler knows no time. A wait of a minute or more never times out, so that a notification that nobody
+/// sends is found; a shorter one ends by a notification or by a timer, whichever happens to come first.
 #[cfg(shuttle)]
 pub(crate) fn wait_for<'a, T>(
-    _condition: &Condvar,
-    mutex: &'a Mutex<T>,
+    condition: &Condvar,
+    _mutex: &'a Mutex<T>,
     guard: MutexGuard<'a, T>,
-    _time: Duration,
+    time: Duration,
 ) -> MutexGuard<'a, T> {
-    drop(guard);
-    thread::yield_now();
-    lock(mutex)
+    if time >= Duration::from_secs(60) {
+        return wait(condition, guard);
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::yield_now();
+            condition.notify_all();
+        });
+        wait(condition, guard)
+    })
 }
 
 /// What the standard library's has and shuttle lacks: a value that is set once, and waited for.

@@ -19,13 +19,18 @@ use std::{
     time::SystemTime,
 };
 
-/// Serves a connection until it ends. `early` are bytes that were read from it before; `upgraded` is called when it
-/// becomes a WebSocket.
+/// Serves a connection until it ends. `early` are bytes that were read from it before; `upgraded` is told the client's
+/// outbox when it becomes a WebSocket.
 ///
 /// # Errors
 ///
 /// What the socket said, where it broke in the middle of something.
-pub(crate) fn serve(state: &State, stream: &Arc<TcpStream>, early: Vec<u8>, upgraded: impl FnOnce()) -> io::Result<()> {
+pub(crate) fn serve(
+    state: &State,
+    stream: &Arc<TcpStream>,
+    early: Vec<u8>,
+    upgraded: impl FnOnce(&Arc<Outbox>),
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(state.limits.write_deadline))?;
     let loopback = match state.loopback {
@@ -51,8 +56,9 @@ pub(crate) fn serve(state: &State, stream: &Arc<TcpStream>, early: Vec<u8>, upgr
             Answer::Response(response) => response,
             Answer::Upgrade(bytes) => {
                 write(stream, &bytes)?;
-                upgraded();
-                watch(state, stream, inbox.into_rest(), &mut peer);
+                let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, Dialect::Bare));
+                upgraded(&outbox);
+                watch(state, stream, &outbox, inbox.into_rest(), &mut peer);
                 return Ok(());
             }
         };
@@ -66,16 +72,13 @@ pub(crate) fn serve(state: &State, stream: &Arc<TcpStream>, early: Vec<u8>, upgr
 }
 
 /// Shows a client the counts, and takes its likes.
-fn watch(state: &State, stream: &Arc<TcpStream>, early: Vec<u8>, peer: &mut Peer<'_>) {
-    let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, Dialect::Bare));
-    let client = state.enter(outbox.clone());
-    let _registration = state.likes.join(&outbox);
+fn watch(state: &State, stream: &TcpStream, outbox: &Arc<Outbox>, early: Vec<u8>, peer: &mut Peer<'_>) {
+    let _registration = state.likes.join(outbox);
     if state.is_stopping() {
         // The stop may have told everyone before this one came in.
-        state.likes.close_client(&outbox, code::GOING_AWAY, routes::SHUTTING_DOWN);
+        state.close(outbox);
     }
-    let ending = websocket::run(stream, &outbox, early, &state.limits, peer);
-    drop(client);
+    let ending = websocket::run(stream, outbox, early, &state.limits, peer);
     // What the client's messages mean is judged, and counted, where they are taken; how they come, in the session.
     if let Ending::Closed(code::PROTOCOL_ERROR | code::INVALID_PAYLOAD | code::MESSAGE_TOO_BIG) = ending {
         state.likes.metrics().refused(Refused::BadMessage);

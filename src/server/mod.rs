@@ -12,7 +12,7 @@ mod state;
 
 use crate::{
     error::{Error, Result},
-    likes::Likes,
+    likes::{Hook, Likes},
     limits::{Limits, due_in},
     server::acceptor::Acceptor,
     server::access::Access,
@@ -67,7 +67,7 @@ impl Server {
         Self { page, ..self }
     }
 
-    /// Sets the limits.
+    /// Sets the limits, which are [checked](Limits::check) when the server is built.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
@@ -110,7 +110,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Name`] where a name that was to be allowed is none; [`Error::Listen`] where the listener is not usable.
+    /// [`Error::Limit`] where a limit is outside its range; [`Error::Name`] where a name that was to be allowed is none;
+    /// [`Error::Listen`] where the listener is not usable.
     pub fn listen_on(self, listener: TcpListener) -> Result<Listening> {
         let addr = listener.local_addr().map_err(Error::Listen)?;
         listener.set_nonblocking(true).map_err(Error::Listen)?;
@@ -119,23 +120,25 @@ impl Server {
         let (wake, woken) = UnixStream::pair().map_err(Error::Listen)?;
         wake.set_nonblocking(true).map_err(Error::Listen)?;
         let handle = Handle { wake: Arc::new(wake) };
-        let stop = handle.clone();
-        let when_stopped: Arc<dyn Fn() + Send + Sync> = Arc::new(move || stop.stop());
-        self.likes.when_stopped(&when_stopped);
+        let likes = self.likes.clone();
         let service = self.build(Some(addr.ip().to_canonical().is_loopback()))?;
-        Ok(Listening { listener, addr, woken, handle, _when_stopped: when_stopped, service })
+        let stop = handle.clone();
+        let hook: Arc<Hook> = Arc::new(move || stop.stop());
+        likes.when_stopped(&hook);
+        Ok(Listening { listener, addr, woken, handle, service, _hook: hook })
     }
 
     /// Serves connections that a host program accepts itself.
     ///
     /// # Errors
     ///
-    /// [`Error::Name`] where a name that was to be allowed is none.
+    /// [`Error::Limit`] where a limit is outside its range; [`Error::Name`] where a name that was to be allowed is none.
     pub fn into_service(self) -> Result<Service> {
         self.build(None)
     }
 
     fn build(self, loopback: Option<bool>) -> Result<Service> {
+        self.limits.check()?;
         let state = State {
             likes: self.likes,
             page: self.page,
@@ -145,8 +148,7 @@ impl Server {
             limits: self.limits,
             stopping: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
-            clients: Default::default(),
-            dropped: Default::default(),
+            dropped: AtomicUsize::new(0),
         };
         Ok(Service::new(state))
     }
@@ -158,8 +160,9 @@ pub struct Listening {
     addr: SocketAddr,
     woken: UnixStream,
     handle: Handle,
-    _when_stopped: Arc<dyn Fn() + Send + Sync>,
     service: Service,
+    /// Stops the server when the counter has stopped for good. The counter holds it only as long as this does.
+    _hook: Arc<Hook>,
 }
 
 impl fmt::Debug for Listening {
@@ -190,7 +193,7 @@ impl Listening {
     /// [`Error::Stopped`] where the counter has stopped for good, which stops the server too; [`Error::NotSaved`]
     /// where likes could not be saved within the time for a stop; [`Error::Listen`] where the listener fails.
     pub fn run(self) -> Result<()> {
-        let Self { listener, woken, service, _when_stopped, .. } = self;
+        let Self { listener, woken, service, .. } = self;
         let mut acceptor = Acceptor::new(listener, woken, &service);
         let result = acceptor.accept_until_stopped();
         let deadline = due_in(service.limits().stop_within);

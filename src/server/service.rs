@@ -4,14 +4,12 @@ use crate::{
     error::Result,
     http::reader::close_in_stages,
     http::response::Response,
-    likes::outbox::Wire,
+    likes::outbox::{Outbox, Wire},
     likes::sync::{Condvar, Mutex, lock, wait_for},
     limits::{Limits, due_in},
     metrics::Refused,
     server::connection,
-    server::routes::SHUTTING_DOWN,
     server::state::State,
-    websocket::code,
 };
 use std::{
     collections::HashMap,
@@ -63,7 +61,7 @@ impl Service {
         self.begin_stop();
         let cut_off = self.cut_off(deadline);
         let mut table = lock(&self.shared.table);
-        while table.held > table.late {
+        while table.open.len() > table.late {
             let left = cut_off.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -85,12 +83,16 @@ struct Shared {
 
 #[derive(Default)]
 struct Table {
-    /// Those that are no WebSocket, by number. The others have a seat in the audience.
-    plain: HashMap<u64, Arc<TcpStream>>,
+    /// The connections, by number.
+    open: HashMap<u64, Open>,
     next: u64,
-    held: usize,
-    /// How many of those held came after the stop began; it does not wait for them.
+    /// How many of them came after the stop began; it does not wait for those.
     late: usize,
+}
+
+enum Open {
+    Http(Arc<TcpStream>),
+    WebSocket(Arc<Outbox>),
 }
 
 impl fmt::Debug for Shared {
@@ -103,15 +105,14 @@ impl Service {
     /// Takes a connection in, unless there are too many.
     pub(crate) fn enter(&self, stream: &Arc<TcpStream>) -> Option<Place> {
         let mut table = lock(&self.shared.table);
-        if table.held >= self.shared.state.limits.connections {
+        if table.open.len() >= self.shared.state.limits.connections {
             return None;
         }
         let (number, late) = (table.next, self.shared.state.is_stopping());
         table.next += 1;
-        table.held += 1;
         table.late += usize::from(late);
-        table.plain.insert(number, stream.clone());
-        self.shared.state.connections.store(table.held, Ordering::Relaxed);
+        table.open.insert(number, Open::Http(stream.clone()));
+        self.shared.state.connections.store(table.open.len(), Ordering::Relaxed);
         Some(Place { shared: self.shared.clone(), number, late, stream: stream.clone() })
     }
 
@@ -123,21 +124,24 @@ impl Service {
         let _ = stream.shutdown(Shutdown::Write);
     }
 
-    /// Tells every client that it is over.
+    /// Tells every client of this server that it stops, once it has been shown what is saved by now.
     pub(crate) fn begin_stop(&self) {
+        let state = &self.shared.state;
+        let mut clients = Vec::new();
         {
             // Under the lock, so that who enters is either in the table by now or counted as late.
             let table = lock(&self.shared.table);
-            self.shared.state.stopping.store(true, Ordering::SeqCst);
-            // A connection that waits for a request sees its end; one that is being answered ends after the answer.
-            for stream in table.plain.values() {
-                let _ = stream.shutdown(Shutdown::Read);
+            state.stopping.store(true, Ordering::SeqCst);
+            for connection in table.open.values() {
+                match connection {
+                    // One that waits for a request sees its end; one that is being answered ends after the answer.
+                    Open::Http(stream) => _ = stream.shutdown(Shutdown::Read),
+                    Open::WebSocket(outbox) => clients.push(outbox.clone()),
+                }
             }
         }
-        self.shared.state.likes.wait_until_shown(due_in(self.limits().stop_within));
-        for outbox in self.shared.state.clients() {
-            self.shared.state.likes.close_client(&outbox, code::GOING_AWAY, SHUTTING_DOWN);
-        }
+        state.likes.wait_until_shown(due_in(state.limits.stop_within));
+        clients.iter().for_each(|client| state.close(client));
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -147,7 +151,7 @@ impl Service {
     /// Whether connections are left that came before the stop began.
     pub(crate) fn is_busy(&self) -> bool {
         let table = lock(&self.shared.table);
-        table.held > table.late
+        table.open.len() > table.late
     }
 
     /// Until when connections may end by themselves. The rest of the time for a stop is for saving.
@@ -160,10 +164,12 @@ impl Service {
 
     /// Cuts off what is left, and waits for the last save.
     pub(crate) fn end_stop(&self, deadline: Instant) -> Result<()> {
-        for stream in lock(&self.shared.table).plain.values() {
-            stream.shut_down();
+        for connection in lock(&self.shared.table).open.values() {
+            match connection {
+                Open::Http(stream) => stream.shut_down(),
+                Open::WebSocket(outbox) => outbox.abandon(),
+            }
         }
-        self.shared.state.clients().iter().for_each(|outbox| outbox.abandon());
         self.shared.state.likes.flush(deadline.saturating_duration_since(Instant::now())).map(drop)
     }
 }
@@ -178,7 +184,9 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn serve(self, early: Vec<u8>) {
-        let upgraded = || _ = lock(&self.shared.table).plain.remove(&self.number);
+        let upgraded = |outbox: &Arc<Outbox>| {
+            lock(&self.shared.table).open.insert(self.number, Open::WebSocket(outbox.clone()));
+        };
         if let Err(e) = connection::serve(&self.shared.state, &self.stream, early, upgraded) {
             log::debug!("a connection broke: {e}");
         }
@@ -188,10 +196,41 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut table = lock(&self.shared.table);
-        table.plain.remove(&self.number);
-        table.held -= 1;
+        let left = table.open.remove(&self.number);
         table.late -= usize::from(self.late);
-        self.shared.state.connections.store(table.held, Ordering::Relaxed);
+        self.shared.state.connections.store(table.open.len(), Ordering::Relaxed);
         self.shared.left.notify_all();
+        drop(table);
+        if let Some(Open::WebSocket(outbox)) = left {
+            // A fan-out may hold it a moment longer; it must not hold the connection open.
+            outbox.abandon();
+            self.shared.state.dropped.fetch_add(usize::from(outbox.was_dropped()), Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        likes::{outbox::tests::Pipe, round::Dialect, tests::Memory},
+        server::Server,
+    };
+    use std::time::Duration;
+
+    #[test]
+    fn a_client_that_cannot_take_its_close_frame_at_once_is_sent_it_later() {
+        let likes = crate::Likes::with_store(Memory::default()).unwrap();
+        let service = Server::new(likes).into_service().unwrap();
+        let pipe = Pipe::new(0);
+        service.shared.state.close(&Arc::new(Outbox::new(pipe.clone(), Duration::MAX, Dialect::Bare)));
+        assert!(pipe.frames().is_empty());
+        pipe.make_room(1000);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while pipe.frames().is_empty() {
+            assert!(Instant::now() < deadline, "it was to be tried again");
+            std::thread::yield_now();
+        }
+        assert!(pipe.frames()[0].ends_with("the server is shutting down"), "{:?}", pipe.frames());
     }
 }

@@ -1,5 +1,4 @@
-//! What must hold of all that a peer may send on a connection, whatever it is and however it is split, as a function
-//! that panics where it does not. No part of the library's promises.
+//! Any bytes as a whole connection.
 //!
 //! A real connection over the loopback, served as the server does; the peer sends the bytes, then its end, and reads
 //! all that comes back. That is held against the bytes once more, read here by the letter of RFC 6455: which answers
@@ -7,16 +6,20 @@
 //! none costs threads of its own; so what is compared leaves out the number of likes before it.
 
 use crate::{
+    draw::Draw,
     error::Result,
-    fuzz::{Draw, find, narrow},
-    http::request::{Body, Method, Reject, Request},
+    http::request::Reject,
     likes::Likes,
     limits::Limits,
+    message::says_like,
+    request::{Found, find, narrow},
     server::Server,
     server::page::Page,
     server::service::Service,
-    store::Store,
-    websocket::message::is_like,
+    store::{
+        Store,
+        change::{BatchId, Change, Count, Outcome, Post},
+    },
 };
 use std::{
     io::{ErrorKind, Read, Write},
@@ -56,13 +59,16 @@ pub fn session(bytes: &[u8]) {
 struct Number(u64);
 
 impl Store for Number {
-    fn total(&mut self) -> u64 {
-        self.0
+    fn count(&mut self, _: &Post) -> Result<Count> {
+        Ok(Count { likes: self.0, version: self.0 })
     }
 
-    fn add(&mut self, likes: u64) -> Result<u64> {
-        self.0 += likes;
-        Ok(self.0)
+    fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
+        let apply = |change: &Change| {
+            self.0 += change.likes();
+            Outcome::Applied(Count { likes: self.0, version: self.0 })
+        };
+        Ok(changes.iter().map(apply).collect())
     }
 }
 
@@ -178,13 +184,8 @@ impl House {
                     break;
                 }
             };
-            let request = &found.request;
-            // Such a body is not waited for.
-            let held_back = found.request.body != Body::None
-                && found.request.body != Body::Length(0)
-                && (request.expects_continue || request.handshake.asked);
             let body = match &found.body {
-                _ if held_back => 0,
+                _ if found.holds_back() => 0,
                 Ok(Some(body)) => *body,
                 Ok(None) => break,
                 Err(reject) => {
@@ -193,13 +194,13 @@ impl House {
                 }
             };
             sent = &sent[found.head + body..];
-            let answer = Answer::read(&mut came, request.method == Method::Head);
-            let answer = accounted(request, answer, before, &mut outcome.likes);
-            assert_eq!(answer.closes, !request.keep_alive || held_back, "{request:?} {answer:?}");
+            let answer = Answer::read(&mut came, found.is("HEAD"));
+            let answer = accounted(&found, answer, before, &mut outcome.likes);
+            assert!(answer.closes || found.request.keep_alive && !found.holds_back(), "{found:?} {answer:?}");
             let (upgraded, closes) = (answer.status == 101, answer.closes);
             outcome.answers.push(answer);
             if upgraded {
-                assert!(request.handshake.asked && request.path == "/liveLikes" && !held_back, "{request:?}");
+                assert!(found.asks_to_upgrade() && found.path() == "/liveLikes" && !found.holds_back(), "{found:?}");
                 self.watched(sent, came, before, &mut outcome);
                 return outcome;
             }
@@ -258,20 +259,20 @@ fn rejected(came: &mut &[u8], reject: &Reject) -> Answer {
 }
 
 /// An answer without the count in it, which must be the right one; a like is added to `likes`.
-fn accounted(request: &Request, mut answer: Answer, before: u64, likes: &mut u64) -> Answer {
+fn accounted(found: &Found, mut answer: Answer, before: u64, likes: &mut u64) -> Answer {
     const KNOWN: [u16; 11] = [101, 200, 204, 304, 400, 403, 404, 405, 426, 429, 501];
-    assert!(KNOWN.contains(&answer.status), "{request:?} {answer:?}");
-    let asks_to_like = request.path == "/like" && matches!(request.method, Method::Put | Method::Post);
-    match (request.path.as_str(), answer.status) {
+    assert!(KNOWN.contains(&answer.status), "{found:?} {answer:?}");
+    let asks_to_like = found.path() == "/like" && (found.is("PUT") || found.is("POST"));
+    match (found.path(), answer.status) {
         ("/like", 200) if asks_to_like => {
             *likes += 1;
             assert!(*likes <= LIKES);
         }
-        ("/like", status) => assert!(status != 200 && (status != 429 || *likes == LIKES), "{request:?} {answer:?}"),
+        ("/like", status) => assert!(status != 200 && (status != 429 || *likes == LIKES), "{found:?} {answer:?}"),
         ("/metrics", 200) => answer.body.clear(),
         _ => {}
     }
-    if answer.status == 200 && matches!(request.path.as_str(), "/like" | "/likes") && request.method != Method::Head {
+    if answer.status == 200 && matches!(found.path(), "/like" | "/likes") && !found.is("HEAD") {
         assert_eq!(answer.body, format!("{{\"numLikes\":{}}}", before + *likes).as_bytes());
         answer.body.clear();
     }
@@ -420,7 +421,7 @@ impl Talk {
                         begun = Some((kind, message, frames));
                     } else if kind == 2 {
                         talk.ends.push(End::Closed(Some(1003)));
-                    } else if !is_like(str::from_utf8(&message).unwrap()) || liked + talk.likes == LIKES {
+                    } else if !says_like(str::from_utf8(&message).unwrap()) || liked + talk.likes == LIKES {
                         talk.ends.push(End::Closed(Some(1008)));
                     } else {
                         talk.likes += 1;
@@ -446,12 +447,4 @@ fn closed(payload: &[u8]) -> Vec<End> {
         ends.push(End::Closed(Some(1007)));
     }
     if ends.is_empty() { vec![End::Closed(Some(code))] } else { ends }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn what_was_found_for_whole_connections_holds() {
-        crate::fuzz::tests::replay("session", super::session);
-    }
 }
