@@ -11,15 +11,18 @@ use crate::{
     error::{Error, Result},
     store::{
         Store,
-        change::{BatchId, Change, Count, Outcome, Post},
+        change::{BatchId, Change, ChangeKind, Count, Outcome, Post, Refused},
+        remembered::Remembered,
     },
 };
 use std::{
+    collections::HashSet,
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 /// Bytes that a database may hold: twenty digits and plenty of white space.
@@ -29,6 +32,7 @@ const LONGEST: u64 = 64;
 #[derive(Debug)]
 pub struct FileStore {
     total: u64,
+    remembered: Remembered,
     /// The file itself, after every symbolic link.
     file: PathBuf,
     temporary: PathBuf,
@@ -40,7 +44,7 @@ pub struct FileStore {
 
 /// A locked file, for as long as this lives; the lock goes with the process, however that ends.
 #[derive(Debug)]
-struct Lock(File);
+pub(super) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
@@ -77,7 +81,7 @@ impl FileStore {
         let lock = take_lock(&beside(&file, name, ".lock"))?;
 
         let temporary = beside(&file, name, ".tmp");
-        let total = read(&file)?;
+        let found = read(&file)?;
         remove_if_there(&temporary)
             .map_err(|e| format!("cannot remove `{}`, left by a crash: {e}", temporary.display()))?;
 
@@ -85,15 +89,16 @@ impl FileStore {
             Ok(metadata) => (metadata.permissions().mode() & 0o7777, (metadata.uid(), metadata.gid())),
             Err(_) => (0o644, (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())),
         };
-        let mut store = Self { total: total.unwrap_or(0), file, temporary, folder, mode, owner, _lock: lock };
-        match total {
+        let (total, remembered) = (found.unwrap_or(0), Remembered::default());
+        let mut store = Self { total, remembered, file, temporary, folder, mode, owner, _lock: lock };
+        match found {
             // What was read may stand in memory alone, if a process before this one died between its `rename` and
             // its `fsync`. It must be on the disk before anyone is shown it.
             Some(_) => File::open(&store.file)
                 .and_then(|file| file.sync_all())
                 .and_then(|()| opened.sync_all())
                 .map_err(|e| format!("cannot make sure that it is on the disk: {e}"))?,
-            None => _ = store.add(0).map_err(|e| format!("cannot create it: {e}"))?,
+            None => store.save(0).map_err(|e| format!("cannot create it: {e}"))?,
         }
         Ok(store)
     }
@@ -125,9 +130,8 @@ impl FileStore {
 }
 
 impl FileStore {
-    /// Adds likes and makes the new total durable.
-    fn add(&mut self, likes: u64) -> Result<u64> {
-        let total = self.total.checked_add(likes).ok_or(Error::Full)?;
+    /// Makes a new total durable.
+    fn save(&mut self, total: u64) -> Result<()> {
         let folder = self.replace(total).map_err(|problem| {
             let _ = remove_if_there(&self.temporary);
             Error::NotSaved(problem)
@@ -139,11 +143,12 @@ impl FileStore {
             .sync_all()
             .map_err(|e| Error::Stopped(format!("failed to make durable `{}`: {e}", self.folder.display())))?;
         self.total = total;
-        Ok(total)
+        Ok(())
     }
 }
 
-/// The default counter alone; its versions are its counts, since it only rises.
+/// The default counter alone; its versions are its counts, since it only rises. The visitors of the last hour are
+/// remembered in memory.
 impl Store for FileStore {
     fn count(&mut self, post: &Post) -> Result<Count> {
         let likes = if *post == Post::default() { self.total } else { 0 };
@@ -151,21 +156,33 @@ impl Store for FileStore {
     }
 
     fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
-        if let Some(change) = changes.iter().find(|change| change.post != Post::default()) {
-            return Err(Error::NotSaved(format!("a text file holds one counter, and not that of {:?}", change.post)));
-        }
-        let mut likes = self.total;
-        self.add(changes.iter().map(Change::likes).sum())?;
-        let outcomes = changes.iter().map(|change| {
-            likes += change.likes();
-            Outcome::Applied(Count { likes, version: likes })
+        let (mut likes, mut new) = (self.total, HashSet::new());
+        let mut add = |more| {
+            likes = likes.checked_add(more).ok_or(Error::Full)?;
+            Ok(Count { likes, version: likes })
+        };
+        let outcomes = changes.iter().map(|change| match change.kind {
+            _ if change.post != Post::default() => Ok(Outcome::Refused(Refused::Posts)),
+            ChangeKind::Likes(likes) => add(likes).map(Outcome::Applied),
+            ChangeKind::Visitor { visitor, liked: true, .. } => {
+                if self.remembered.contains(&visitor) || !new.insert(visitor) {
+                    Ok(Outcome::Unchanged { count: add(0)?, liked: true })
+                } else {
+                    add(1).map(Outcome::Applied)
+                }
+            }
+            _ => Ok(Outcome::Refused(Refused::Unlikes)),
         });
-        Ok(outcomes.collect())
+        let outcomes = outcomes.collect::<Result<_>>()?;
+        self.save(likes)?;
+        // After a save that failed they may like again.
+        self.remembered.add(new, Instant::now());
+        Ok(outcomes)
     }
 }
 
 /// Where a path leads, link by link: unlike `canonicalize`, also where nothing stands yet.
-fn follow(path: &Path) -> Result<PathBuf, String> {
+pub(super) fn follow(path: &Path) -> Result<PathBuf, String> {
     const MOST_LINKS: usize = 40; // the kernel's own bound
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
@@ -183,20 +200,20 @@ fn follow(path: &Path) -> Result<PathBuf, String> {
     Err("too many symbolic links".to_owned())
 }
 
-fn folder_of(file: &Path) -> &Path {
+pub(super) fn folder_of(file: &Path) -> &Path {
     match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
 }
 
-fn beside(file: &Path, name: &std::ffi::OsStr, ending: &str) -> PathBuf {
+pub(super) fn beside(file: &Path, name: &std::ffi::OsStr, ending: &str) -> PathBuf {
     let mut name: OsString = name.to_owned();
     name.push(ending);
     file.with_file_name(name)
 }
 
-fn take_lock(path: &Path) -> Result<Lock, String> {
+pub(super) fn take_lock(path: &Path) -> Result<Lock, String> {
     let cannot = |e: &dyn std::fmt::Display| format!("cannot lock `{}`: {e}", path.display());
     let lock = OpenOptions::new()
         .write(true)
@@ -212,7 +229,7 @@ fn take_lock(path: &Path) -> Result<Lock, String> {
     }
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
@@ -220,7 +237,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 /// Whether there is a file. Asked before it is opened, because opening a pipe or a device can wait, or do something.
-fn is_there(path: &Path) -> Result<bool, String> {
+pub(super) fn is_there(path: &Path) -> Result<bool, String> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(true),
         Ok(_) => Err("it is not a regular file".to_owned()),
