@@ -55,6 +55,8 @@ pub enum Error {
     /// When a like is saved: the store has failed halfway, or broken its contract, so that nobody knows what it holds.
     /// The counter has stopped for good; opening it anew finds out.
     Stopped(String),
+    /// When a count is read: the store cannot be read just now. It may work later.
+    NotRead(String),
     /// When a like arrives: the count is [`u64::MAX`].
     Full,
     /// When a like arrives: the counter has been closed.
@@ -83,6 +85,7 @@ impl fmt::Display for Error {
             Self::Stopped(reason) => {
                 write!(f, "the counter has stopped, because it is not known what is saved: {reason}")
             }
+            Self::NotRead(reason) => write!(f, "the count cannot be read: {reason}"),
             Self::Full => write!(f, "the count is {}, the largest there is", u64::MAX),
             Self::Closed => write!(f, "the counter is closed"),
         }

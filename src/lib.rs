@@ -31,10 +31,14 @@ pub use likes::{Likes, subscription::Subscription};
 pub use limits::Limits;
 pub use server::{Handle, Listening, Server, page::Page, service::Service};
 pub use store::{
-    Feed, Store,
-    change::{BatchId, Change, ChangeKind, Count, Outcome, Post, Refused, VisitorKey},
+    Feed, Reader, Store, StoreLimits,
+    change::{BatchId, Change, ChangeKind, Count, NameError, Outcome, Post, Refused, VisitorKey},
+    open_store,
     text::FileStore,
 };
+
+#[cfg(feature = "sqlite")]
+pub use store::sqlite::SqliteStore;
 
 /// The README's program, compiled with the tests.
 #[cfg(doctest)]

@@ -78,7 +78,7 @@ impl Batch {
                     *likes -= awaited;
                     self.places.insert(change.post.clone(), self.changes.len());
                 }
-                ChangeKind::Visitor { .. } if awaited == 0 => {}
+                ChangeKind::Visitor { .. } | ChangeKind::Set(_) | ChangeKind::Delete if awaited == 0 => {}
                 _ => continue,
             }
             self.changes.push(change);

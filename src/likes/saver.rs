@@ -160,12 +160,14 @@ impl<'c, S: Store> Saver<'c, S> {
                 let (version, last) = (count.version, self.version);
                 return Err(format!("the store told version {version} of a change of {change:?} on version {last}"));
             }
-            let follows = match change.kind {
-                ChangeKind::Visitor { liked: false, .. } => before.checked_sub(1) == Some(count.likes),
-                _ => before.checked_add(change.likes()) == Some(count.likes),
+            // The least that it can be after the change, and what it is if nobody else has changed it.
+            let (least, follows) = match change.kind {
+                ChangeKind::Visitor { liked: false, .. } => (0, before.checked_sub(1)),
+                ChangeKind::Set(likes) => (likes, Some(likes)),
+                ChangeKind::Delete => (0, Some(0)),
+                _ => (change.likes(), before.checked_add(change.likes())),
             };
-            let least = if let ChangeKind::Visitor { liked: false, .. } = change.kind { 0 } else { change.likes() };
-            if count.likes < least || !self.store.is_shared() && !follows {
+            if count.likes < least || !self.store.is_shared() && follows != Some(count.likes) {
                 return Err(format!("the store told {} likes after {change:?} on {before}", count.likes));
             }
             self.version = count.version;

@@ -2,11 +2,14 @@
 
 pub(crate) mod change;
 mod permissions;
+mod remembered;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
 pub(crate) mod text;
 
-use crate::error::Result;
-use change::{BatchId, Change, Count, Outcome, Post};
-use std::sync::Arc;
+use crate::error::{Error, Result};
+use change::{BatchId, Change, Count, Outcome, Post, VisitorKey};
+use std::{ffi::OsStr, path::Path, sync::Arc};
 
 /// Keeps counts. One ledger owns it and calls it from one thread.
 ///
@@ -17,7 +20,7 @@ pub trait Store: Send + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error::NotSaved`](crate::Error::NotSaved) where the store cannot be read.
+    /// [`Error::NotRead`](Error::NotRead) where the store cannot be read.
     fn count(&mut self, post: &Post) -> Result<Count>;
 
     /// Applies a batch: makes every change of it durable, or none, and tells what has become of each, in their order.
@@ -25,12 +28,22 @@ pub trait Store: Send + 'static {
     ///
     /// # Errors
     ///
-    /// - [`Error::NotSaved`](crate::Error::NotSaved): this call has changed nothing. It may be tried again, or not.
-    /// - [`Error::Unknown`](crate::Error::Unknown): it is not known whether the batch was applied. The same batch is
+    /// - [`Error::NotSaved`](Error::NotSaved): this call has changed nothing. It may be tried again, or not.
+    /// - [`Error::Unknown`](Error::Unknown): it is not known whether the batch was applied. The same batch is
     ///   given again under the same number, and the store sees to it that it counts once.
-    /// - [`Error::Stopped`](crate::Error::Stopped): the outcome is unknown and stays so; the store is not called
+    /// - [`Error::Stopped`](Error::Stopped): the outcome is unknown and stays so; the store is not called
     ///   again, and the counter stops for good.
     fn apply(&mut self, batch: BatchId, changes: &[Change]) -> Result<Vec<Outcome>>;
+
+    /// What reads counts beside the thread that saves. `None`, the default, is a store of the default counter alone.
+    fn reader(&self) -> Option<Arc<dyn Reader>> {
+        None
+    }
+
+    /// Whether it is kept durably which visitors like a post, so that they can take that back. `false` by default.
+    fn remembers_visitors(&self) -> bool {
+        false
+    }
 
     /// Whether others change the counts too. If not, each count must follow from the one before it, which is checked.
     fn is_shared(&self) -> bool {
@@ -41,6 +54,99 @@ pub trait Store: Send + 'static {
     fn follow(&mut self, feed: Feed) {
         drop(feed);
     }
+}
+
+impl Store for Box<dyn Store> {
+    fn count(&mut self, post: &Post) -> Result<Count> {
+        (**self).count(post)
+    }
+
+    fn apply(&mut self, batch: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
+        (**self).apply(batch, changes)
+    }
+
+    fn reader(&self) -> Option<Arc<dyn Reader>> {
+        (**self).reader()
+    }
+
+    fn remembers_visitors(&self) -> bool {
+        (**self).remembers_visitors()
+    }
+
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
+    }
+
+    fn follow(&mut self, feed: Feed) {
+        (**self).follow(feed);
+    }
+}
+
+/// How much a store of many posts may keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreLimits {
+    /// Posts, those that were deleted too. Default 100,000; past it [`Refused::Posts`](crate::Refused::Posts).
+    ///
+    /// Without it, a stranger who makes names up could fill the disk.
+    pub posts: u64,
+    /// Visitors of a post, counted once for each post. Default 10,000,000, which is about 500 MB; past it
+    /// [`Refused::Visitors`](crate::Refused::Visitors).
+    pub visitors: u64,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self { posts: 100_000, visitors: 10_000_000 }
+    }
+}
+
+/// Opens the store that a name means: `*.db`, `*.sqlite` and `*.sqlite3` a SQLite database (with the feature `sqlite`),
+/// anything else a text file with one number.
+///
+/// # Errors
+///
+/// [`Error::Database`] where the store is not usable, and where this build has no store of that kind.
+pub fn open_store(name: impl AsRef<Path>, limits: StoreLimits) -> Result<Box<dyn Store>> {
+    let path = name.as_ref();
+    let scheme = path.to_str().and_then(|name| name.split_once("://")).map(|(scheme, _)| scheme);
+    if let Some(scheme @ ("redis" | "rediss" | "redis+unix")) = scheme {
+        // Without the rest, which may hold a password.
+        let path = format!("{scheme}://").into();
+        return Err(Error::Database { path, problem: "this version has no store in Redis".to_owned() });
+    }
+    match path.extension().and_then(OsStr::to_str) {
+        #[cfg(feature = "sqlite")]
+        Some("db" | "sqlite" | "sqlite3") => Ok(Box::new(sqlite::SqliteStore::open(path, limits)?)),
+        #[cfg(not(feature = "sqlite"))]
+        Some("db" | "sqlite" | "sqlite3") => {
+            let StoreLimits { .. } = limits;
+            let problem = "this build has no SQLite: cargo install live-likes --features sqlite".to_owned();
+            Err(Error::Database { path: path.to_owned(), problem })
+        }
+        _ => Ok(Box::new(text::FileStore::open(path)?)),
+    }
+}
+
+/// Reads the counts of a store of many posts, from any thread. What it returns is durable.
+///
+/// Each call may wait for the disk, so it is made on the thread of the connection that asks.
+pub trait Reader: Send + Sync {
+    /// The count of each post, in the order asked, all as they were at one moment; and where a visitor is named,
+    /// whether that visitor likes the post. A post that is not kept has no likes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotRead`](Error::NotRead) where the store cannot be read just now.
+    fn read(&self, posts: &[(Post, Option<VisitorKey>)]) -> Result<Vec<(Count, Option<bool>)>>;
+
+    /// The most liked posts, `most` of them at most, the most liked first: those that have likes, without the default
+    /// counter.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotRead`](Error::NotRead) where the store cannot be read just now.
+    fn top(&self, most: usize) -> Result<Vec<(Post, Count)>>;
 }
 
 /// Where a store tells of changes that others have made.

@@ -11,17 +11,20 @@ use crate::{
     error::{Error, Result},
     store::{
         Store,
-        change::{BatchId, Change, Count, Outcome, Post},
+        change::{BatchId, Change, ChangeKind, Count, Outcome, Post, Refused},
         permissions::Permissions,
+        remembered::Remembered,
     },
 };
 use std::{
+    collections::HashSet,
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Once,
+    time::Instant,
 };
 
 /// Bytes that a database may hold: twenty digits and plenty of white space.
@@ -31,6 +34,7 @@ const LONGEST: u64 = 64;
 #[derive(Debug)]
 pub struct FileStore {
     total: u64,
+    remembered: Remembered,
     /// The file itself, after every symbolic link.
     file: PathBuf,
     temporary: PathBuf,
@@ -42,7 +46,7 @@ pub struct FileStore {
 
 /// A locked file, for as long as this lives; the lock goes with the process, however that ends.
 #[derive(Debug)]
-struct Lock(File);
+pub(super) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
@@ -88,12 +92,13 @@ impl FileStore {
         let lock = take_lock(&beside(&file, name, ".lock"))?;
 
         let temporary = beside(&file, name, ".tmp");
-        let total = read(&file)?;
+        let found = read(&file)?;
         remove_if_there(&temporary)
             .map_err(|e| format!("cannot remove `{}`, left by a crash: {e}", temporary.display()))?;
 
-        let store = Self { total: total.unwrap_or(0), file, temporary, folder, warned: Once::new(), _lock: lock };
-        match total {
+        let (total, remembered) = (found.unwrap_or(0), Remembered::default());
+        let store = Self { total, remembered, file, temporary, folder, warned: Once::new(), _lock: lock };
+        match found {
             // What was read may stand in memory alone, if a process before this one died between its `rename` and
             // its `fsync`. It must be on the disk before anyone is shown it.
             Some(_) => File::open(&store.file)
@@ -154,17 +159,17 @@ impl FileStore {
 }
 
 impl FileStore {
-    /// Adds likes and makes the new total durable.
-    fn add(&mut self, likes: u64) -> Result<u64> {
-        let total = self.total.checked_add(likes).ok_or(Error::Full)?;
+    /// Makes a new total durable.
+    fn save(&mut self, total: u64) -> Result<()> {
         let folder = self.replace(total).map_err(Error::NotSaved)?;
         self.make_durable(&folder).map_err(Error::Stopped)?;
         self.total = total;
-        Ok(total)
+        Ok(())
     }
 }
 
-/// The default counter alone; its versions are its counts, since it only rises.
+/// The default counter alone; its versions are its counts, since it only rises. The visitors of the last hour are
+/// remembered in memory.
 impl Store for FileStore {
     fn count(&mut self, post: &Post) -> Result<Count> {
         let likes = if *post == Post::default() { self.total } else { 0 };
@@ -172,21 +177,35 @@ impl Store for FileStore {
     }
 
     fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
-        if let Some(change) = changes.iter().find(|change| change.post != Post::default()) {
-            return Err(Error::NotSaved(format!("a text file holds one counter, and not that of {:?}", change.post)));
-        }
-        let mut likes = self.total;
-        self.add(changes.iter().map(Change::likes).sum())?;
-        let outcomes = changes.iter().map(|change| {
-            likes += change.likes();
-            Outcome::Applied(Count { likes, version: likes })
-        });
-        Ok(outcomes.collect())
+        let (mut likes, mut new) = (self.total, HashSet::new());
+        let outcome = |change: &Change| match change.kind {
+            _ if change.post != Post::default() => Outcome::Refused(Refused::Posts),
+            ChangeKind::Visitor { visitor, liked: true, .. } => {
+                if self.remembered.contains(&visitor) || !new.insert(visitor) {
+                    return Outcome::Unchanged { count: Count { likes, version: likes }, liked: true };
+                }
+                add(&mut likes, 1)
+            }
+            ChangeKind::Likes(more) => add(&mut likes, more),
+            _ => Outcome::Refused(Refused::Unlikes),
+        };
+        let outcomes = changes.iter().map(outcome).collect();
+        self.save(likes)?;
+        // After a save that failed they may like again.
+        self.remembered.add(new, Instant::now());
+        Ok(outcomes)
     }
 }
 
+/// Adds to a count, if it has room.
+fn add(likes: &mut u64, more: u64) -> Outcome {
+    let Some(sum) = likes.checked_add(more) else { return Outcome::Refused(Refused::Likes) };
+    *likes = sum;
+    Outcome::Applied(Count { likes: sum, version: sum })
+}
+
 /// Where a path leads, link by link: unlike `canonicalize`, also where nothing stands yet.
-fn follow(path: &Path) -> Result<PathBuf, String> {
+pub(super) fn follow(path: &Path) -> Result<PathBuf, String> {
     const MOST_LINKS: usize = 40; // the kernel's own bound
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
@@ -204,20 +223,20 @@ fn follow(path: &Path) -> Result<PathBuf, String> {
     Err("too many symbolic links".to_owned())
 }
 
-fn folder_of(file: &Path) -> &Path {
+pub(super) fn folder_of(file: &Path) -> &Path {
     match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
 }
 
-fn beside(file: &Path, name: &std::ffi::OsStr, ending: &str) -> PathBuf {
+pub(super) fn beside(file: &Path, name: &std::ffi::OsStr, ending: &str) -> PathBuf {
     let mut name: OsString = name.to_owned();
     name.push(ending);
     file.with_file_name(name)
 }
 
-fn take_lock(path: &Path) -> Result<Lock, String> {
+pub(super) fn take_lock(path: &Path) -> Result<Lock, String> {
     let cannot = |e: &dyn std::fmt::Display| format!("cannot lock `{}`: {e}", path.display());
     let lock = OpenOptions::new()
         .write(true)
@@ -233,7 +252,7 @@ fn take_lock(path: &Path) -> Result<Lock, String> {
     }
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
@@ -241,7 +260,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 /// Whether there is a file. Asked before it is opened, because opening a pipe or a device can wait, or do something.
-fn is_there(path: &Path) -> Result<bool, String> {
+pub(super) fn is_there(path: &Path) -> Result<bool, String> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(true),
         Ok(_) => Err("it is not a regular file".to_owned()),

@@ -62,7 +62,7 @@ impl<F: FnMut(u64) -> Ending + Send + 'static> Store for Memory<F> {
 fn likes_of(change: &Change) -> u64 {
     match change.kind {
         ChangeKind::Likes(likes) => likes,
-        ChangeKind::Visitor { .. } => panic!("this store knows no visitors"),
+        _ => panic!("this store knows nothing but likes"),
     }
 }
 
