@@ -486,7 +486,7 @@ struct PanicsAtBinary;
 
 impl log::Log for PanicsAtBinary {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.target() == "live_likes::session"
+        metadata.target().starts_with("live_likes::websocket")
     }
 
     fn log(&self, record: &log::Record<'_>) {
