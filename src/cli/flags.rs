@@ -145,10 +145,10 @@ pub(super) fn help() -> String {
     line("-h, --help", "this text");
     line("-V, --version", "the version");
     text.push_str(concat!(
-        "\nA flag that is not given is taken from the environment: --addr from LIVE_LIKES_ADDR, and so on. If there is\n",
-        "no address at all but PORT, as hosting platforms set it, the server listens on 0.0.0.0:PORT.\n\n",
-        "SIGINT and SIGTERM stop the server gracefully, a second one at once; so does SIGHUP if the server was started\n",
-        "in a terminal, and else it is ignored. The exit code is 0 after a graceful stop, 1 for an error, 2 for bad usage."
+        "\nWhat no flag sets is taken from the environment: LIVE_LIKES_ADDR stands for --addr, and so on. With PORT alone,\n",
+        "as hosting platforms set it, the server listens on 0.0.0.0:PORT.\n\n",
+        "SIGINT and SIGTERM stop the server gracefully, and a second one at once. SIGHUP stops a server that was started\n",
+        "in a terminal; any other ignores it. The exit code is 0 after a graceful stop, 1 for an error, 2 for bad usage."
     ));
     text
 }

@@ -86,9 +86,9 @@ impl FileStore {
         let folder = folder_of(&file).to_owned();
         let opened = File::open(&folder).map_err(|e| format!("cannot open its folder `{}`: {e}", folder.display()))?;
         // Before the lock file is made, so that a device is not given one.
-        if is_there(&file)? {
-            check_replaceable(&file)?;
-        }
+        is_there(&file)?;
+        #[cfg(target_os = "linux")]
+        check_replaceable(&file)?;
         let lock = take_lock(&beside(&file, name, ".lock"))?;
 
         let temporary = beside(&file, name, ".tmp");
@@ -273,7 +273,7 @@ pub(super) fn is_there(path: &Path) -> Result<bool, String> {
 #[cfg(target_os = "linux")]
 fn check_replaceable(file: &Path) -> Result<(), String> {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
-    // What a kernel or a file system does not tell is found out by that save.
+    // What is not told, or not there, is found out by that save.
     let told = statx(CWD, file, AtFlags::empty(), StatxFlags::empty());
     let attributes = told.map_or(StatxAttributes::empty(), |told| told.stx_attributes);
     if attributes.contains(StatxAttributes::MOUNT_ROOT) {
@@ -282,11 +282,6 @@ fn check_replaceable(file: &Path) -> Result<(), String> {
     if attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND) {
         return Err("it is immutable or append-only, so that no save can replace it; see chattr(1)".to_owned());
     }
-    Ok(())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn check_replaceable(_: &Path) -> Result<(), String> {
     Ok(())
 }
 
