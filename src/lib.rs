@@ -27,7 +27,7 @@ mod store;
 pub mod websocket;
 
 pub use error::{Error, Result};
-pub use likes::{Likes, subscription::Subscription};
+pub use likes::{Answer, Likes, Posts, subscription::Subscription};
 pub use limits::Limits;
 pub use server::{Handle, Listening, Server, page::Page, service::Service};
 pub use store::{

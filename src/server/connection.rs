@@ -3,8 +3,8 @@
 use crate::{
     http::reader::{RequestError, RequestReader, close_in_stages},
     http::response::Response,
+    likes::dialect::Dialect,
     likes::outbox::Outbox,
-    likes::round::Dialect,
     metrics::Refused,
     server::peer::Peer,
     server::routes::{self, Answer},
@@ -57,7 +57,7 @@ pub(crate) fn serve(
             Answer::Upgrade(bytes) => {
                 drop(request); // nobody needs it as long as the WebSocket lives
                 write(stream, &bytes)?;
-                let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, Dialect::Bare));
+                let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, Dialect::Bare, None));
                 upgraded(&outbox);
                 watch(state, stream, &outbox, reader.into_rest(), &mut peer);
                 return Ok(());
@@ -74,7 +74,7 @@ pub(crate) fn serve(
 
 /// Shows a client the counts, and takes its likes.
 fn watch(state: &State, stream: &TcpStream, outbox: &Arc<Outbox>, early: Vec<u8>, peer: &mut Peer<'_>) {
-    let _registration = state.likes.join(outbox);
+    let Ok(_registration) = state.likes.join(outbox, None) else { return };
     if state.is_stopping() {
         // The stop may have told everyone before this one came in.
         state.close(outbox);

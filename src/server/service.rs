@@ -213,7 +213,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
     use crate::{
-        likes::{outbox::tests::Pipe, round::Dialect, tests::Memory},
+        likes::{dialect::Dialect, outbox::tests::Pipe, tests::Memory},
         server::Server,
     };
     use std::time::Duration;
@@ -223,7 +223,7 @@ mod tests {
         let likes = crate::Likes::with_store(Memory::default()).unwrap();
         let service = Server::new(likes).into_service().unwrap();
         let pipe = Pipe::new(0);
-        service.shared.state.close(&Arc::new(Outbox::new(pipe.clone(), Duration::MAX, Dialect::Bare)));
+        service.shared.state.close(&Arc::new(Outbox::new(pipe.clone(), Duration::MAX, Dialect::Bare, None)));
         assert!(pipe.frames().is_empty());
         pipe.make_room(1000);
         let deadline = Instant::now() + Duration::from_secs(60);

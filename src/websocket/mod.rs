@@ -114,7 +114,7 @@ pub fn serve(stream: TcpStream, limits: &Limits, handler: &mut impl Handler) {
         return close_in_stages(&stream, limits);
     }
     let stream = Arc::new(stream);
-    let outbox = Outbox::new(stream.clone(), limits.write_deadline, crate::likes::round::Dialect::Bare);
+    let outbox = Outbox::new(stream.clone(), limits.write_deadline, crate::likes::dialect::Dialect::Bare, None);
     run(&stream, &outbox, early, limits, handler);
 }
 
