@@ -14,7 +14,7 @@ use crate::{
     limits::Limits,
     server::Server,
     server::page::Page,
-    server::service::Service,
+    server::service::{Kind, Service},
     store::Store,
     websocket::message::is_like,
 };
@@ -112,9 +112,9 @@ impl House {
         let serving = service.clone();
         thread::spawn(move || {
             for (stream, early) in connections {
-                let place = serving.enter(&stream).expect("it holds no other connection");
+                let entry = serving.enter(&stream, Kind::Public).expect("it holds no other connection");
                 drop(stream);
-                place.serve(early);
+                entry.serve(early);
                 if done.send(()).is_err() {
                     break;
                 }

@@ -8,6 +8,7 @@ use crate::{
     metrics::Refused,
     server::peer::Peer,
     server::routes::{self, Answer},
+    server::service::Kind,
     server::state::State,
     websocket::{self, Ending, code},
 };
@@ -27,6 +28,7 @@ use std::{
 pub(crate) fn serve(
     state: &State,
     stream: &Arc<TcpStream>,
+    kind: Kind,
     early: Vec<u8>,
     upgraded: impl FnOnce(&Arc<Outbox>),
 ) -> io::Result<()> {
@@ -51,7 +53,11 @@ pub(crate) fn serve(
                 return Ok(());
             }
         };
-        let response = match routes::answer(state, &request, &mut peer) {
+        let answer = match kind {
+            Kind::Public => routes::answer(state, &request, &mut peer),
+            Kind::Metrics => routes::answer_metrics(state, &request),
+        };
+        let response = match answer {
             Answer::Response(response) => response,
             Answer::Upgrade(bytes) => {
                 write(stream, &bytes)?;

@@ -46,6 +46,7 @@ pub(crate) fn answer(state: &State, request: &Request, peer: &mut Peer<'_>) -> A
             Answer::Upgrade(_) => websocket::not_get(),
         },
         ("/healthz", Get | Head) => health(state),
+        ("/metrics", _) if state.metrics_apart => Response::error(404, "there is nothing here"),
         ("/metrics", Get | Head) => metrics(state),
         ("*", Options) => Response::new(204).field("Allow", "GET, HEAD, PUT, POST, OPTIONS"),
         ("/likes" | "/like", Options) if request.preflight => return preflight(state, request).into(),
@@ -56,6 +57,19 @@ pub(crate) fn answer(state: &State, request: &Request, peer: &mut Peer<'_>) -> A
         _ => Response::error(404, "there is nothing here"),
     };
     share(state, request, answer).into()
+}
+
+/// Answers a request to the address of the metrics, under whatever name: monitors come by address.
+pub(crate) fn answer_metrics(state: &State, request: &Request) -> Answer {
+    use Method::{Get, Head, Unknown};
+    match (request.path.as_str(), request.method) {
+        (_, Unknown) => Response::error(501, "no such method is known"),
+        ("/healthz", Get | Head) => health(state),
+        ("/metrics", Get | Head) => metrics(state),
+        ("/healthz" | "/metrics", _) => not_allowed("GET, HEAD"),
+        _ => Response::error(404, "here are /metrics and /healthz"),
+    }
+    .into()
 }
 
 fn count(likes: u64) -> Response {

@@ -8,6 +8,7 @@ use crate::{
     likes::sync::{Condvar, Mutex, lock, wait_for},
     limits::{Limits, due_in},
     metrics::Refused,
+    server::capacity::capacity,
     server::connection,
     server::state::State,
 };
@@ -15,9 +16,18 @@ use std::{
     collections::HashMap,
     fmt,
     net::{Shutdown, TcpStream},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Instant, SystemTime},
 };
+
+/// Connections of all servers of this process, which share what the system allows it.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+/// Connections to the address of the metrics that are held at once, whatever else is held.
+const METRICS_CONNECTIONS: usize = 16;
 
 /// A server without a listener: it serves the connections that it is handed. Cloned freely.
 #[derive(Clone, Debug)]
@@ -27,10 +37,17 @@ pub struct Service {
 
 impl Service {
     pub(crate) fn new(state: State) -> Self {
-        Self { shared: Arc::new(Shared { state, table: Mutex::default(), left: Condvar::new() }) }
+        let capacity = capacity(&state.limits, HELD.load(Ordering::Relaxed));
+        Self { shared: Arc::new(Shared { state, capacity, table: Mutex::default(), left: Condvar::new() }) }
     }
 
     /// Serves an accepted connection on the calling thread, until it ends.
+    ///
+    /// A connection past [`Limits::connections`] is answered 503, which takes the calling thread for up to
+    /// [`Limits::close_within`]. The caller bounds the number of its threads: the standard library aborts the process
+    /// where a thread that has been started finds no memory map for its signal stack.
+    /// ([`Server::bind`](crate::Server::bind) refuses a connection before it gets a thread.) Under a limit of address
+    /// space, 128 KiB of stack are reckoned for each.
     ///
     /// A host program that has a route of its own beside the likes looks at the first bytes
     /// ([`TcpStream::peek`]) and keeps what is its own.
@@ -42,8 +59,8 @@ impl Service {
     pub fn serve_after(&self, stream: TcpStream, read: Vec<u8>) {
         let _ = stream.set_nonblocking(false);
         let stream = Arc::new(stream);
-        match self.enter(&stream) {
-            Some(place) => place.serve(read),
+        match self.enter(&stream, Kind::Public) {
+            Some(entry) => entry.serve(read),
             None => {
                 self.refuse(&stream, "too many connections");
                 close_in_stages(&stream, self.limits());
@@ -76,6 +93,8 @@ impl Service {
 /// What the connections of a server share, and the table of them.
 struct Shared {
     state: State,
+    /// Connections that this process has room for.
+    capacity: usize,
     table: Mutex<Table>,
     /// A connection has ended.
     left: Condvar,
@@ -88,6 +107,16 @@ struct Table {
     next: u64,
     /// How many of them came after the stop began; it does not wait for those.
     late: usize,
+    /// How many of them are to the address of the metrics.
+    metrics: usize,
+}
+
+/// What a connection is let in for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Public,
+    /// For `/metrics` and `/healthz` alone.
+    Metrics,
 }
 
 enum Open {
@@ -103,17 +132,32 @@ impl fmt::Debug for Shared {
 
 impl Service {
     /// Takes a connection in, unless there are too many.
-    pub(crate) fn enter(&self, stream: &Arc<TcpStream>) -> Option<Place> {
+    pub(crate) fn enter(&self, stream: &Arc<TcpStream>, kind: Kind) -> Option<Entry> {
+        let state = &self.shared.state;
         let mut table = lock(&self.shared.table);
-        if table.open.len() >= self.shared.state.limits.connections {
+        let full = match kind {
+            Kind::Public => {
+                table.open.len() - table.metrics >= state.limits.connections
+                    || HELD.load(Ordering::Relaxed) >= self.shared.capacity
+            }
+            Kind::Metrics => table.metrics >= METRICS_CONNECTIONS,
+        };
+        if full {
             return None;
         }
-        let (number, late) = (table.next, self.shared.state.is_stopping());
+        HELD.fetch_add(1, Ordering::Relaxed);
+        let (number, late) = (table.next, state.is_stopping());
         table.next += 1;
         table.late += usize::from(late);
+        table.metrics += usize::from(kind == Kind::Metrics);
         table.open.insert(number, Open::Http(stream.clone()));
-        self.shared.state.connections.store(table.open.len(), Ordering::Relaxed);
-        Some(Place { shared: self.shared.clone(), number, late, stream: stream.clone() })
+        state.connections.store(table.open.len(), Ordering::Relaxed);
+        Some(Entry { shared: self.shared.clone(), number, late, kind, stream: stream.clone() })
+    }
+
+    /// Connections that this process has room for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.shared.capacity
     }
 
     /// Answers 503 without waiting. A new socket's buffer has room for it.
@@ -174,30 +218,33 @@ impl Service {
     }
 }
 
-/// A connection's place in the table, left when this is dropped, by a panic too.
-pub(crate) struct Place {
+/// A connection's entry in the table, removed when this is dropped, by a panic too.
+pub(crate) struct Entry {
     shared: Arc<Shared>,
     number: u64,
     late: bool,
+    kind: Kind,
     stream: Arc<TcpStream>,
 }
 
-impl Place {
+impl Entry {
     pub(crate) fn serve(self, early: Vec<u8>) {
         let upgraded = |outbox: &Arc<Outbox>| {
             lock(&self.shared.table).open.insert(self.number, Open::WebSocket(outbox.clone()));
         };
-        if let Err(e) = connection::serve(&self.shared.state, &self.stream, early, upgraded) {
+        if let Err(e) = connection::serve(&self.shared.state, &self.stream, self.kind, early, upgraded) {
             log::debug!("a connection broke: {e}");
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Entry {
     fn drop(&mut self) {
         let mut table = lock(&self.shared.table);
         table.open.remove(&self.number);
         table.late -= usize::from(self.late);
+        table.metrics -= usize::from(self.kind == Kind::Metrics);
+        HELD.fetch_sub(1, Ordering::Relaxed);
         self.shared.state.connections.store(table.open.len(), Ordering::Relaxed);
         self.shared.left.notify_all();
     }
