@@ -97,3 +97,29 @@ fn an_address_for_metrics_that_cannot_be_had_is_named() {
     let other = Server::new(likes).bind("127.0.0.1:0").unwrap().metrics_on(taken.as_str());
     assert!(matches!(&other, Err(Error::Bind { addr, .. }) if *addr == taken), "{other:?}");
 }
+
+#[test]
+#[cfg(feature = "cli")]
+fn the_binary_takes_an_address_for_metrics_and_says_which_it_is() {
+    use std::{
+        io::{BufRead, BufReader},
+        process::{Command, Stdio},
+    };
+    let folder = std::env::temp_dir().join(format!("live-likes-metrics-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_live-likes"))
+        .args(["--addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0"])
+        .current_dir(&folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let addr = lines.find_map(|line| {
+        Some(line.unwrap().split_once("metrics at http://")?.1.strip_suffix("/metrics")?.parse().unwrap())
+    });
+    assert_eq!(Peer::connect(addr.expect("it says so")).ask(request("GET", "/metrics")).status, 200);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -15,6 +15,7 @@ pub(crate) enum Command {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) addr: String,
+    pub(crate) metrics_addr: Option<String>,
     pub(crate) db: PathBuf,
     pub(crate) page: Option<PathBuf>,
     pub(crate) allow_hosts: Vec<String>,
@@ -27,6 +28,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             addr: "127.0.0.1:3000".to_owned(),
+            metrics_addr: None,
             db: "db.txt".into(),
             page: None,
             allow_hosts: Vec::new(),
@@ -64,7 +66,19 @@ const FLAGS: &[Flag] = &[
         name: "addr",
         value: "HOST:PORT",
         help: "address to listen on; port 0 takes a free one [127.0.0.1:3000]",
-        set: addr,
+        set: |settings, text| {
+            settings.addr = addr(text)?;
+            Ok(())
+        },
+    },
+    Flag {
+        name: "metrics-addr",
+        value: "HOST:PORT",
+        help: "address of its own for /metrics, which is then answered there alone",
+        set: |settings, text| {
+            settings.metrics_addr = Some(addr(text)?);
+            Ok(())
+        },
     },
     Flag {
         name: "db",
@@ -136,13 +150,12 @@ const FLAGS: &[Flag] = &[
     limit!("stop-within", "SECONDS", stop_within, seconds, "for a graceful stop [5]"),
 ];
 
-fn addr(settings: &mut Settings, text: &str) -> Result<(), String> {
+fn addr(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').ok_or("HOST:PORT is expected")?;
     if host.is_empty() || port.parse::<u16>().is_err() {
         return Err("HOST:PORT is expected, with a port up to 65535".to_owned());
     }
-    text.clone_into(&mut settings.addr);
-    Ok(())
+    Ok(text.to_owned())
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
