@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    server::service::{Kind, Service},
+    server::service::{Kind, STOP_STEP, Service},
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use std::{
@@ -24,9 +24,6 @@ const TURN: usize = 64;
 
 /// Before connections are accepted again after the system had no descriptor or memory for one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Between two looks at what is left, while the server stops.
-const STOP_STEP: Duration = Duration::from_millis(20);
 
 /// Refused connections that are held for a moment, so that their answer arrives before they are closed.
 const REFUSED_HELD: usize = 64;

@@ -14,7 +14,7 @@ mod state;
 use crate::{
     error::{Error, Result},
     likes::{Hook, Likes},
-    limits::{Limits, due_in},
+    limits::Limits,
     server::acceptor::Acceptor,
     server::access::Access,
     server::page::Page,
@@ -31,7 +31,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize},
     },
-    time::Instant,
 };
 
 /// Builds a server out of a counter, a page, limits, and the names it answers to.
@@ -229,14 +228,8 @@ impl Listening {
         let listeners = metrics.into_iter().chain([(listener, Kind::Public)]).collect();
         let mut acceptor = Acceptor::new(listeners, woken, &service);
         let result = acceptor.accept_until_stopped();
-        let deadline = due_in(service.limits().stop_within);
-        service.begin_stop();
         // Who comes now is told that it is over, rather than left to wait.
-        while service.is_busy() && Instant::now() < service.cut_off(deadline) {
-            acceptor.accept_briefly();
-        }
-        drop(acceptor);
-        service.end_stop(deadline)?;
+        service.stop_while(move || acceptor.accept_briefly())?;
         result
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     http::reader::close_in_stages,
     http::response::Response,
     likes::outbox::{Outbox, Wire},
-    likes::sync::{Condvar, Mutex, lock, wait_for},
+    likes::sync::{Mutex, lock},
     limits::{Limits, due_in},
     metrics::Refused,
     server::capacity::capacity,
@@ -20,11 +20,15 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Instant, SystemTime},
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Connections of all servers of this process, which share what the system allows it.
 static HELD: AtomicUsize = AtomicUsize::new(0);
+
+/// Between two looks at what is left, while the server stops.
+pub(crate) const STOP_STEP: Duration = Duration::from_millis(20);
 
 /// Connections to the address of the metrics that are held at once, whatever else is held.
 const METRICS_CONNECTIONS: usize = 16;
@@ -38,7 +42,7 @@ pub struct Service {
 impl Service {
     pub(crate) fn new(state: State) -> Self {
         let capacity = capacity(&state.limits, HELD.load(Ordering::Relaxed));
-        Self { shared: Arc::new(Shared { state, capacity, table: Mutex::default(), left: Condvar::new() }) }
+        Self { shared: Arc::new(Shared { state, capacity, table: Mutex::default() }) }
     }
 
     /// Serves an accepted connection on the calling thread, until it ends.
@@ -74,19 +78,7 @@ impl Service {
     ///
     /// As [`Listening::run`](crate::Listening::run).
     pub fn stop(&self) -> Result<()> {
-        let deadline = due_in(self.limits().stop_within);
-        self.begin_stop();
-        let cut_off = self.cut_off(deadline);
-        let mut table = lock(&self.shared.table);
-        while table.open.len() > table.late {
-            let left = cut_off.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            table = wait_for(&self.shared.left, &self.shared.table, table, left);
-        }
-        drop(table);
-        self.end_stop(deadline)
+        self.stop_while(|| thread::sleep(STOP_STEP))
     }
 }
 
@@ -96,8 +88,6 @@ struct Shared {
     /// Connections that this process has room for.
     capacity: usize,
     table: Mutex<Table>,
-    /// A connection has ended.
-    left: Condvar,
 }
 
 #[derive(Default)]
@@ -155,6 +145,16 @@ impl Service {
         Some(Entry { shared: self.shared.clone(), number, late, kind, stream: stream.clone() })
     }
 
+    /// Whether connections are left that came before the stop began.
+    pub(crate) fn is_busy(&self) -> bool {
+        let table = lock(&self.shared.table);
+        table.open.len() > table.late
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.shared.state.limits
+    }
+
     /// Connections that this process has room for.
     pub(crate) fn capacity(&self) -> usize {
         self.shared.capacity
@@ -168,13 +168,16 @@ impl Service {
         let _ = stream.shutdown(Shutdown::Write);
     }
 
-    /// Tells every client of this server that it stops, once it has been shown what is saved by now.
-    pub(crate) fn begin_stop(&self) {
-        let state = &self.shared.state;
+    /// Stops, and calls `wait` until no connection is left that came before, or their time is over.
+    pub(crate) fn stop_while(&self, mut wait: impl FnMut()) -> Result<()> {
+        let Shared { state, table, .. } = &*self.shared;
+        let deadline = due_in(state.limits.stop_within);
+        // Until then connections may end by themselves. The rest of the time is for saving.
+        let cut_off = due_in(state.limits.close_within.min(state.limits.stop_within / 2));
         let mut clients = Vec::new();
         {
             // Under the lock, so that who enters is either in the table by now or counted as late.
-            let table = lock(&self.shared.table);
+            let table = lock(table);
             state.stopping.store(true, Ordering::SeqCst);
             for connection in table.open.values() {
                 match connection {
@@ -185,36 +188,20 @@ impl Service {
             }
         }
         state.likes.show_saved();
-        clients.iter().for_each(|client| state.close(client));
-    }
-
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.shared.state.limits
-    }
-
-    /// Whether connections are left that came before the stop began.
-    pub(crate) fn is_busy(&self) -> bool {
-        let table = lock(&self.shared.table);
-        table.open.len() > table.late
-    }
-
-    /// Until when connections may end by themselves. The rest of the time for a stop is for saving.
-    pub(crate) fn cut_off(&self, deadline: Instant) -> Instant {
-        let limits = &self.shared.state.limits;
-        deadline
-            .checked_sub(limits.stop_within.saturating_sub(limits.close_within.min(limits.stop_within / 2)))
-            .unwrap_or(deadline)
-    }
-
-    /// Cuts off what is left, and waits for the last save.
-    pub(crate) fn end_stop(&self, deadline: Instant) -> Result<()> {
-        for connection in lock(&self.shared.table).open.values() {
+        for client in clients {
+            state.close(&client);
+        }
+        while self.is_busy() && Instant::now() < cut_off {
+            wait();
+        }
+        drop(wait);
+        for connection in lock(table).open.values() {
             match connection {
                 Open::Http(stream) => stream.shut_down(),
                 Open::WebSocket(outbox) => outbox.abandon(),
             }
         }
-        self.shared.state.likes.flush(deadline.saturating_duration_since(Instant::now())).map(drop)
+        state.likes.flush(deadline.saturating_duration_since(Instant::now())).map(drop)
     }
 }
 
@@ -246,7 +233,6 @@ impl Drop for Entry {
         table.metrics -= usize::from(self.kind == Kind::Metrics);
         HELD.fetch_sub(1, Ordering::Relaxed);
         self.shared.state.connections.store(table.open.len(), Ordering::Relaxed);
-        self.shared.left.notify_all();
     }
 }
 
@@ -254,7 +240,6 @@ impl Drop for Entry {
 mod tests {
     use super::*;
     use crate::{likes::outbox::tests::Pipe, server::Server, store::Store};
-    use std::time::Duration;
 
     struct Memory;
 
