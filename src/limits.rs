@@ -22,7 +22,10 @@ use std::{
 pub struct Limits {
     /// Connections held at once; a further one is answered 503 and closed. Default 10,000, from 1 to 1,000,000.
     ///
-    /// Each costs one thread and one descriptor, so this bounds both.
+    /// Each costs a thread, a descriptor and four memory maps. Where the system allows a process fewer (RLIMIT_NOFILE,
+    /// RLIMIT_AS, RLIMIT_DATA; `vm.max_map_count` on Linux), fewer are held, and a warning is logged that says what to
+    /// raise: an eighth of what is free when the server starts is kept for everything else. All servers of a process
+    /// share what there is.
     pub connections: usize,
     /// Bytes of a request head, request line and empty line included. Default 16 KiB, from 256 to 1 MiB; past it
     /// 431.

@@ -48,10 +48,16 @@ fn serve(settings: Settings) -> Result<(), Error> {
     for name in settings.allow_origins {
         server = server.allow_origin(name);
     }
-    let listening = server.bind(settings.addr.as_str())?;
+    let mut listening = server.bind(settings.addr.as_str())?;
+    if let Some(addr) = settings.metrics_addr {
+        listening = listening.metrics_on(addr.as_str())?;
+    }
     signals::listen(listening.handle()).map_err(Error::Thread)?;
     let (addr, count) = (listening.local_addr(), likes.count());
     logger::say(format_args!("Live Likes at http://{addr}/ with {count} likes in {}", settings.db.display()));
+    if let Some(addr) = listening.metrics_addr() {
+        log::info!("metrics at http://{addr}/metrics");
+    }
     listening.run()?;
     log::info!("stopped with {} likes saved", likes.count());
     Ok(())

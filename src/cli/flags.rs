@@ -24,6 +24,13 @@ macro_rules! flag {
 
 pub(super) const FLAGS: &[Flag] = &[
     flag!("addr", "HOST:PORT", addr, address, "address to listen on; port 0 takes a free one [127.0.0.1:3000]"),
+    flag!(
+        "metrics-addr",
+        "HOST:PORT",
+        metrics_addr,
+        some_address,
+        "address of its own for /metrics, which is then answered there alone"
+    ),
     flag!("db", "FILE", db, file, "file that holds the count; created if missing [db.txt]"),
     flag!("page", "FILE", page, some_file, "page to serve in place of the built-in one"),
     flag!(
@@ -80,6 +87,10 @@ fn address(field: &mut String, text: &str) -> Read {
         _ => return Err("HOST:PORT, with a port from 0 to 65535"),
     }
     Ok(())
+}
+
+fn some_address(field: &mut Option<String>, text: &str) -> Read {
+    address(field.get_or_insert_default(), text)
 }
 
 fn any_address(field: &mut String, port: &str) -> Read {

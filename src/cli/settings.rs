@@ -20,6 +20,7 @@ pub(crate) enum Command {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) addr: String,
+    pub(crate) metrics_addr: Option<String>,
     pub(crate) db: PathBuf,
     pub(crate) page: Option<PathBuf>,
     pub(crate) allow_hosts: Vec<String>,
@@ -32,6 +33,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             addr: "127.0.0.1:3000".to_owned(),
+            metrics_addr: None,
             db: "db.txt".into(),
             page: None,
             allow_hosts: Vec::new(),

@@ -8,6 +8,7 @@ use crate::{
     metrics::Refused,
     server::peer::Peer,
     server::routes::{self, Answer},
+    server::service::Kind,
     server::state::State,
     websocket::{self, Ending, code},
 };
@@ -28,6 +29,7 @@ use std::{
 pub(crate) fn serve(
     state: &State,
     stream: &Arc<TcpStream>,
+    kind: Kind,
     early: Vec<u8>,
     upgraded: impl FnOnce(&Arc<Outbox>),
 ) -> io::Result<()> {
@@ -52,7 +54,11 @@ pub(crate) fn serve(
                 return Ok(());
             }
         };
-        let response = match routes::answer(state, &request, &mut peer) {
+        let answer = match kind {
+            Kind::Public => routes::answer(state, &request, &mut peer),
+            Kind::Metrics => routes::answer_metrics(state, &request),
+        };
+        let response = match answer {
             Answer::Response(response) => response,
             Answer::Upgrade(bytes) => {
                 drop(request); // nobody needs it as long as the WebSocket lives

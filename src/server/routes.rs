@@ -66,6 +66,7 @@ pub(crate) fn answer(state: &State, request: &Request, peer: &mut Peer<'_>) -> A
         ("/liveLikes", GET) => return upgrade(state, request),
         ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request),
         ("/healthz", GET | HEAD) => health(state),
+        ("/metrics", _) if state.metrics_apart => Response::error(404, "there is nothing here"),
         ("/metrics", GET | HEAD) => metrics(state),
         ("/likes" | "/like", OPTIONS) if request.fields.contains_key(ACCESS_CONTROL_REQUEST_METHOD) => {
             preflight(state, request, allow)
@@ -74,6 +75,17 @@ pub(crate) fn answer(state: &State, request: &Request, peer: &mut Peer<'_>) -> A
         _ => Response::error(405, format!("allowed here: {allow}")).field("Allow", allow),
     };
     share(state, request, response).into()
+}
+
+/// Answers a request to the address of the metrics, under whatever name: monitors come by address.
+pub(crate) fn answer_metrics(state: &State, request: &Request) -> Answer {
+    match (request.target.path(), &request.method) {
+        ("/healthz", &Method::GET | &Method::HEAD) => health(state),
+        ("/metrics", &Method::GET | &Method::HEAD) => metrics(state),
+        ("/healthz" | "/metrics", _) => Response::error(405, "allowed here: GET, HEAD").field("Allow", "GET, HEAD"),
+        _ => Response::error(404, "here are /metrics and /healthz"),
+    }
+    .into()
 }
 
 fn count(likes: u64) -> Response {

@@ -1,4 +1,4 @@
-//! What all connections of one server share.
+//! The state of a server.
 
 use crate::{
     likes::{Likes, outbox::Outbox},
@@ -15,7 +15,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-/// The likes, the page they are shown on, the rules for who may like, and how the server stands.
+/// What all connections of a server share.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) likes: Likes,
@@ -25,6 +25,8 @@ pub(crate) struct State {
     /// Whether the server listens on a loopback address; not known where it does not listen itself.
     pub(crate) loopback: Option<bool>,
     pub(crate) rate: Option<Rate>,
+    /// `/metrics` is answered on an address of its own, and only there.
+    pub(crate) metrics_apart: bool,
     pub(crate) stopping: AtomicBool,
     pub(crate) connections: AtomicUsize,
     /// Clients dropped because they did not read.
