@@ -1,9 +1,10 @@
 //! One connection: read a request, answer it, and again; or hand over to a session.
 
 use crate::{
-    http::reader::{RequestError, RequestReader, close_in_stages},
+    http::reader::{RequestError, RequestReader, close_in_stages, write_within},
     http::response::Response,
     likes::outbox::Outbox,
+    limits::due_in,
     metrics::Refused,
     server::peer::Peer,
     server::routes::{self, Answer},
@@ -11,12 +12,7 @@ use crate::{
     websocket::{self, Ending, code},
 };
 use ::http::Method;
-use std::{
-    io::{self, Write},
-    net::TcpStream,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{io, net::TcpStream, sync::Arc, time::SystemTime};
 
 /// Serves a connection until it ends. `early` are bytes that were read from it before; `upgraded` is called when it
 /// becomes a WebSocket.
@@ -26,13 +22,13 @@ use std::{
 /// What the socket said, where it broke in the middle of something.
 pub(crate) fn serve(state: &State, stream: &Arc<TcpStream>, early: Vec<u8>, upgraded: impl FnOnce()) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(state.limits.write_deadline))?;
     let loopback = match state.loopback {
         Some(loopback) => loopback,
         None => stream.local_addr()?.ip().to_canonical().is_loopback(),
     };
     let mut peer = Peer::new(state, stream.peer_addr()?.ip(), loopback);
     let mut reader = RequestReader::new(stream, early);
+    let write = |bytes: &[u8]| write_within(stream, bytes, state.limits.write_deadline);
     loop {
         let request = match reader.request(&state.limits) {
             Ok(request) => request,
@@ -41,8 +37,8 @@ pub(crate) fn serve(state: &State, stream: &Arc<TcpStream>, early: Vec<u8>, upgr
                 log::debug!("refused a request: {} {}", refusal.status, refusal.problem);
                 let timeout = refusal.status == 408;
                 state.likes.metrics().refused(if timeout { Refused::Timeout } else { Refused::BadRequest });
-                write(stream, &Response::from(&refusal).encode(false, false, SystemTime::now()))?;
-                close_in_stages(stream, &state.limits);
+                write(&Response::from(&refusal).encode(false, false, SystemTime::now()))?;
+                close_in_stages(stream, due_in(state.limits.close_within));
                 return Ok(());
             }
         };
@@ -50,16 +46,16 @@ pub(crate) fn serve(state: &State, stream: &Arc<TcpStream>, early: Vec<u8>, upgr
             Answer::Response(response) => response,
             Answer::Upgrade(bytes) => {
                 drop(request); // nobody needs it as long as the WebSocket lives
-                write(stream, &bytes)?;
+                write(&bytes)?;
                 upgraded();
                 watch(state, stream, reader.into_rest(), &mut peer);
                 return Ok(());
             }
         };
         let keep_alive = request.keep_alive && !state.is_stopping();
-        write(stream, &response.encode(request.method == Method::HEAD, keep_alive, SystemTime::now()))?;
+        write(&response.encode(request.method == Method::HEAD, keep_alive, SystemTime::now()))?;
         if !keep_alive {
-            close_in_stages(stream, &state.limits);
+            close_in_stages(stream, due_in(state.limits.close_within));
             return Ok(());
         }
     }
@@ -78,8 +74,4 @@ fn watch(state: &State, stream: &Arc<TcpStream>, early: Vec<u8>, peer: &mut Peer
     if let Ending::Closed(code::PROTOCOL_ERROR | code::INVALID_PAYLOAD | code::MESSAGE_TOO_BIG) = ending {
         state.likes.metrics().refused(Refused::BadMessage);
     }
-}
-
-fn write(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
-    stream.write_all(bytes)
 }
