@@ -1,10 +1,11 @@
 //! One connection: read a request, answer it, and again; or hand over to a session.
 
 use crate::{
-    http::reader::{RequestError, RequestReader, close_in_stages},
+    http::reader::{RequestError, RequestReader, close_in_stages, write_within},
     http::response::Response,
     likes::dialect::Dialect,
     likes::outbox::Outbox,
+    limits::due_in,
     metrics::Refused,
     server::peer::Peer,
     server::routes::{self, Answer},
@@ -13,12 +14,7 @@ use crate::{
     websocket::{self, Ending, code},
 };
 use ::http::Method;
-use std::{
-    io::{self, Write},
-    net::TcpStream,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{io, net::TcpStream, sync::Arc, time::SystemTime};
 
 /// Serves a connection until it ends. `early` are bytes that were read from it before; `upgraded` is told the client's
 /// outbox when it becomes a WebSocket.
@@ -34,13 +30,13 @@ pub(crate) fn serve(
     upgraded: impl FnOnce(&Arc<Outbox>),
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(state.limits.write_deadline))?;
     let loopback = match state.loopback {
         Some(loopback) => loopback,
         None => stream.local_addr()?.ip().to_canonical().is_loopback(),
     };
     let mut peer = Peer::new(state, stream.peer_addr()?.ip(), loopback);
     let mut reader = RequestReader::new(stream, early);
+    let write = |bytes: &[u8]| write_within(stream, bytes, state.limits.write_deadline);
     loop {
         let request = match reader.request(&state.limits) {
             Ok(request) => request,
@@ -49,8 +45,8 @@ pub(crate) fn serve(
                 log::debug!("refused a request: {} {}", refusal.status, refusal.problem);
                 let timeout = refusal.status == 408;
                 state.likes.metrics().refused(if timeout { Refused::Timeout } else { Refused::BadRequest });
-                write(stream, &Response::from(&refusal).encode(false, false, SystemTime::now()))?;
-                close_in_stages(stream, &state.limits);
+                write(&Response::from(&refusal).encode(false, false, SystemTime::now()))?;
+                close_in_stages(stream, due_in(state.limits.close_within));
                 return Ok(());
             }
         };
@@ -62,7 +58,7 @@ pub(crate) fn serve(
             Answer::Response(response) => response,
             Answer::Upgrade(bytes) => {
                 drop(request); // nobody needs it as long as the WebSocket lives
-                write(stream, &bytes)?;
+                write(&bytes)?;
                 let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, Dialect::Bare, None));
                 upgraded(&outbox);
                 watch(state, stream, &outbox, reader.into_rest(), &mut peer);
@@ -70,9 +66,9 @@ pub(crate) fn serve(
             }
         };
         let keep_alive = request.keep_alive && !state.is_stopping();
-        write(stream, &response.encode(request.method == Method::HEAD, keep_alive, SystemTime::now()))?;
+        write(&response.encode(request.method == Method::HEAD, keep_alive, SystemTime::now()))?;
         if !keep_alive {
-            close_in_stages(stream, &state.limits);
+            close_in_stages(stream, due_in(state.limits.close_within));
             return Ok(());
         }
     }
@@ -90,8 +86,4 @@ fn watch(state: &State, stream: &TcpStream, outbox: &Arc<Outbox>, early: Vec<u8>
     if let Ending::Closed(code::PROTOCOL_ERROR | code::INVALID_PAYLOAD | code::MESSAGE_TOO_BIG) = ending {
         state.likes.metrics().refused(Refused::BadMessage);
     }
-}
-
-fn write(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
-    stream.write_all(bytes)
 }

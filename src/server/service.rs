@@ -67,7 +67,7 @@ impl Service {
             Some(entry) => entry.serve(read),
             None => {
                 self.refuse(&stream, "too many connections");
-                close_in_stages(&stream, self.limits());
+                close_in_stages(&stream, due_in(self.limits().close_within));
             }
         }
     }

@@ -12,11 +12,11 @@ pub(crate) mod message;
 
 use crate::{
     http::body::Framing,
-    http::reader::{RequestError, RequestReader, close_in_stages},
+    http::reader::{RequestError, RequestReader, close_in_stages, write_within},
     http::request::{Request, only},
     http::response::Response,
     likes::outbox::{Outbox, Standing},
-    limits::Limits,
+    limits::{Limits, due_in},
     websocket::fragments::Fragments,
 };
 use ::http::{
@@ -97,7 +97,6 @@ pub(crate) enum Ending {
 /// This is the very session that a [`Server`](crate::Server) runs at `/liveLikes`, with another handler of a message.
 pub fn serve(stream: TcpStream, limits: &Limits, handler: &mut impl Handler) {
     let _ = stream.set_nodelay(true);
-    let _ = stream.set_write_timeout(Some(limits.write_deadline));
     let mut reader = RequestReader::new(&stream, Vec::new());
     let answer = match reader.request(limits) {
         Ok(request) if request.method != Method::GET => Err(not_get()),
@@ -110,8 +109,8 @@ pub fn serve(stream: TcpStream, limits: &Limits, handler: &mut impl Handler) {
         Ok(upgraded) => upgraded,
         Err(response) => &response.encode(false, false, SystemTime::now()),
     };
-    if (&stream).write_all(bytes).is_err() || answer.is_err() {
-        return close_in_stages(&stream, limits);
+    if write_within(&stream, bytes, limits.write_deadline).is_err() || answer.is_err() {
+        return close_in_stages(&stream, due_in(limits.close_within));
     }
     let stream = Arc::new(stream);
     let outbox = Outbox::new(stream.clone(), limits.write_deadline, crate::likes::dialect::Dialect::Bare, None);
@@ -191,11 +190,12 @@ pub(crate) fn run(
     };
     drop(session);
     log::debug!("closing a WebSocket: {code:?} {reason}");
+    let deadline = due_in(limits.close_within);
     outbox.close(code, &reason);
     // Sections 5.5.1 and 7.1.1: having sent and received a close frame, the server closes first; a peer whose close
     // frame is still to come sends it into the last stage.
     if flushed(stream, outbox, limits.close_within, limits.write_deadline) {
-        close_in_stages(stream, limits);
+        close_in_stages(stream, deadline);
     }
     ending
 }
