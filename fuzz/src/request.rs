@@ -123,8 +123,9 @@ fn accepted(found: &Found, bytes: &[u8], limits: &Limits) {
 
     // httparse knows of no higher minor version, which counts as 1.1 (RFC 9110 section 2.5).
     let mut known = head.to_vec();
-    let version = head.windows(8).position(|text| text.starts_with(b"HTTP/1.") && text[7].is_ascii_digit());
-    let minor = version.expect("a version") + 7;
+    let start = head.iter().take_while(|byte| b"\r\n".contains(byte)).count();
+    let minor = start + head[start..].iter().position(|byte| *byte == b'\r').expect("a line") - 1;
+    assert!(head[minor].is_ascii_digit(), "{found:?}");
     known[minor] = known[minor].min(b'1');
     let mut storage = [EMPTY_HEADER; 64];
     let mut read = httparse::Request::new(&mut storage);
@@ -166,11 +167,11 @@ fn chunked(bytes: &[u8]) -> Option<usize> {
         let Ok(Status::Complete((line, size))) = httparse::parse_chunk_size(&bytes[at..]) else { return None };
         at += line;
         if size == 0 {
-            let Ok(Status::Complete((trailers, _))) = httparse::parse_headers(&bytes[at..], &mut [EMPTY_HEADER; 64])
-            else {
+            let mut storage = vec![EMPTY_HEADER; bytes.len()];
+            let Ok(Status::Complete((length, _))) = httparse::parse_headers(&bytes[at..], &mut storage) else {
                 return None;
             };
-            return Some(at + trailers);
+            return Some(at + length);
         }
         at += usize::try_from(size).ok()?;
         bytes.get(at..)?.strip_prefix(b"\r\n")?;
