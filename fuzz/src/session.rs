@@ -8,14 +8,14 @@
 use crate::{
     draw::Draw,
     error::Result,
-    http::request::Reject,
+    http::Refusal,
     likes::Likes,
     limits::Limits,
     message::says_like,
     request::{Found, find, narrow},
     server::Server,
     server::page::Page,
-    server::service::Service,
+    server::service::{Kind, Service},
     store::{
         Store,
         change::{self, BatchId, Change, Count, Post},
@@ -118,7 +118,7 @@ impl House {
         let serving = service.clone();
         thread::spawn(move || {
             for (stream, early) in connections {
-                let place = serving.enter(&stream).expect("it holds no other connection");
+                let place = serving.enter(&stream, Kind::Public).expect("it holds no other connection");
                 drop(stream);
                 place.serve(early);
                 if done.send(()).is_err() {
@@ -179,8 +179,8 @@ impl House {
             let found = match find([sent], &self.limits) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
-                Err(reject) => {
-                    outcome.answers.push(rejected(&mut came, &reject));
+                Err(refusal) => {
+                    outcome.answers.push(rejected(&mut came, &refusal));
                     break;
                 }
             };
@@ -188,8 +188,8 @@ impl House {
                 _ if found.holds_back() => 0,
                 Ok(Some(body)) => *body,
                 Ok(None) => break,
-                Err(reject) => {
-                    outcome.answers.push(rejected(&mut came, reject));
+                Err(refusal) => {
+                    outcome.answers.push(rejected(&mut came, refusal));
                     break;
                 }
             };
@@ -253,9 +253,9 @@ impl House {
 }
 
 /// The answer to what is no request.
-fn rejected(came: &mut &[u8], reject: &Reject) -> Answer {
+fn rejected(came: &mut &[u8], refusal: &Refusal) -> Answer {
     let answer = Answer::read(came, false);
-    assert_eq!((answer.status, answer.closes), (reject.status, true), "{reject:?}");
+    assert_eq!((answer.status, answer.closes), (refusal.status, true), "{refusal:?}");
     answer
 }
 

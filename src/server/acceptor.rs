@@ -153,8 +153,8 @@ fn wait(fds: &mut [PollFd<'_>], time: Option<Duration>) {
 mod tests {
     use super::*;
     use crate::{
-        Server,
         likes::{Likes, tests::Memory},
+        server::Server,
     };
 
     /// With as many connections waiting.
