@@ -15,7 +15,7 @@ use crate::{
     http::scanner::Scanner,
     limits::Limits,
     store::{Store, text::FileStore},
-    websocket::message::is_like,
+    websocket::ClientMessage,
 };
 use serde_json::value::RawValue;
 use std::{
@@ -429,7 +429,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 pub fn message(bytes: &[u8]) {
     // Other bytes do not come this far.
     let text = String::from_utf8_lossy(bytes);
-    assert_eq!(is_like(&text), library_says(&text), "{text:?}");
+    assert_eq!(ClientMessage::parse(&text).is_ok(), library_says(&text), "{text:?}");
 }
 
 fn library_says(text: &str) -> bool {

@@ -16,7 +16,7 @@ use crate::{
     server::page::Page,
     server::service::Service,
     store::Store,
-    websocket::message::is_like,
+    websocket::ClientMessage,
 };
 use std::{
     io::{ErrorKind, Read, Write},
@@ -420,7 +420,9 @@ impl Talk {
                         begun = Some((kind, message, frames));
                     } else if kind == 2 {
                         talk.ends.push(End::Closed(Some(1003)));
-                    } else if !is_like(str::from_utf8(&message).unwrap()) || liked + talk.likes == LIKES {
+                    } else if ClientMessage::parse(str::from_utf8(&message).unwrap()).is_err()
+                        || liked + talk.likes == LIKES
+                    {
                         talk.ends.push(End::Closed(Some(1008)));
                     } else {
                         talk.likes += 1;

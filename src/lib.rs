@@ -24,7 +24,7 @@ mod limits;
 mod metrics;
 mod server;
 mod store;
-pub mod websocket;
+mod websocket;
 
 #[doc(hidden)]
 pub mod bench;

@@ -9,7 +9,7 @@ use crate::{
     server::peer::Peer,
     server::routes::{self, Answer},
     server::state::State,
-    websocket::{self, Ending, code},
+    websocket::{Session, code},
 };
 use std::{
     io::{self, Write},
@@ -72,11 +72,7 @@ fn watch(state: &State, stream: &Arc<TcpStream>, early: Vec<u8>, peer: &mut Peer
         // The stop may have told everyone before this one came in.
         outbox.close(Some(code::GOING_AWAY), routes::SHUTTING_DOWN);
     }
-    let ending = websocket::run(stream, &outbox, early, &state.limits, peer);
-    // What the client's messages mean is judged, and counted, where they are taken; how they come, in the session.
-    if let Ending::Closed(code::PROTOCOL_ERROR | code::INVALID_PAYLOAD | code::MESSAGE_TOO_BIG) = ending {
-        state.likes.metrics().refused(Refused::BadMessage);
-    }
+    Session { stream, outbox: &outbox, limits: &state.limits, metrics: state.likes.metrics() }.run(early, peer);
 }
 
 fn write(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {

@@ -5,23 +5,44 @@
 //! of a key that stands twice the last counts, as in a browser. What is ignored is skipped without recursion, so a
 //! message of any depth costs no stack.
 
+use crate::websocket::refusal::{Refusal, code};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
-/// Whether a text message is a like.
-pub(crate) fn is_like(text: &str) -> bool {
-    // JSON's white space, RFC 8259 section 2.
-    if text.trim_matches([' ', '\t', '\n', '\r']) == "like" {
-        return true;
+/// A client's text message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientMessage {
+    /// One like more.
+    Like,
+}
+
+impl ClientMessage {
+    /// Parses a text message.
+    ///
+    /// # Errors
+    ///
+    /// 1008 if it is none of the messages above.
+    pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
+        // JSON's white space, RFC 8259 section 2.
+        if text.trim_matches([' ', '\t', '\n', '\r']) == "like" {
+            return Ok(Self::Like);
+        }
+        let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
+        let kind = fields.get("type").and_then(|kind| serde_json::from_str::<String>(kind.get()).ok());
+        match kind.as_deref() {
+            Some("like") => Ok(Self::Like),
+            _ => Err(Refusal::new(code::POLICY_VIOLATION, r#"expected {"type":"like"}"#)),
+        }
     }
-    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
-    let kind = fields.get("type").and_then(|kind| serde_json::from_str::<String>(kind.get()).ok());
-    kind.as_deref() == Some("like")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_like;
+    use super::ClientMessage;
+
+    fn is_like(text: &str) -> bool {
+        ClientMessage::parse(text) == Ok(ClientMessage::Like)
+    }
 
     #[test]
     fn any_object_whose_type_is_like_is_a_like() {
@@ -43,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_not() {
+    fn anything_else_is_refused_with_what_is_expected() {
         for text in [
             "",
             " ",
@@ -77,7 +98,8 @@ mod tests {
             "\u{feff}{\"type\":\"like\"}",
             r#"{"type":"like","a":[1}}"#,
         ] {
-            assert!(!is_like(text), "{text}");
+            let refusal = ClientMessage::parse(text).unwrap_err();
+            assert_eq!((refusal.code, &*refusal.reason), (1008, r#"expected {"type":"like"}"#), "{text}");
         }
     }
 
