@@ -24,7 +24,7 @@ mod limits;
 mod metrics;
 mod server;
 mod store;
-pub mod websocket;
+mod websocket;
 
 pub use error::{Error, Result};
 pub use likes::{Answer, Likes, Posts, subscription::Subscription};

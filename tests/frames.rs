@@ -60,9 +60,11 @@ fn a_like_counts_once_however_its_bytes_and_fragments_are_split() {
     let fragments =
         [frame(0x01, a.as_bytes()), frame(0x89, b"x"), frame(0x00, b""), frame(0x80, b.as_bytes())].concat();
     let padded = text(&format!("{LIKE}{}", " ".repeat(200)));
-    let cases = [text(LIKE), text("like"), fragments, padded];
+    // Command-line clients send a line with its end.
+    let lines = [text("like\n"), text(&format!(" {LIKE}\r\n"))];
+    let cases = [text(LIKE), text("like"), fragments, padded].into_iter().chain(lines);
     // The end tells that all before it has been read.
-    let cases = cases.map(|case| [case, close(1000, b"")].concat());
+    let cases: Vec<_> = cases.map(|case| [case, close(1000, b"")].concat()).collect();
     however_split(
         &site,
         || site.connect_to_watch(),

@@ -11,7 +11,7 @@ use crate::{
     server::routes::{self, Answer},
     server::service::Kind,
     server::state::State,
-    websocket::{self, Ending, code},
+    websocket::Session,
 };
 use ::http::Method;
 use std::{io, net::TcpStream, sync::Arc, time::SystemTime};
@@ -81,9 +81,5 @@ fn watch(state: &State, stream: &TcpStream, outbox: &Arc<Outbox>, early: Vec<u8>
         // The stop may have told everyone before this one came in.
         state.close(outbox);
     }
-    let ending = websocket::run(stream, outbox, early, &state.limits, peer);
-    // What the client's messages mean is judged, and counted, where they are taken; how they come, in the session.
-    if let Ending::Closed(code::PROTOCOL_ERROR | code::INVALID_PAYLOAD | code::MESSAGE_TOO_BIG) = ending {
-        state.likes.metrics().refused(Refused::BadMessage);
-    }
+    Session { stream, outbox, limits: &state.limits, metrics: state.likes.metrics() }.run(early, peer);
 }

@@ -5,7 +5,7 @@ use crate::{
     http::request::Request,
     http::response::Response,
     metrics::Refused,
-    server::peer::{LikeRefused, Peer},
+    server::peer::{LikeRefusal as LikeRefused, Peer},
     server::state::State,
     websocket,
 };
