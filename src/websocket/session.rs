@@ -32,6 +32,9 @@ const READ_BUFFER: usize = 1024;
 /// Bytes that the kernel holds for a client that does not read. With the default, that would be megabytes.
 const SEND_BUFFER: usize = 16 * 1024;
 
+/// Between two looks whether the kernel has room again. It says so by itself only when a third of the buffer is free.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// Handles the messages of a client.
 pub(crate) trait Handler {
     /// Handles a text message. Returns the reply, if there is one.
@@ -106,10 +109,7 @@ impl Session<'_> {
                 Err(Error::Io(e)) if e.kind() == io::ErrorKind::Interrupted => Ok(None),
                 Err(Error::Io(e)) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                     match websocket.get_mut().ping() {
-                        Some(ping) => match websocket.send(ping) {
-                            Ok(()) => continue,
-                            Err(_) => return End::Gone,
-                        },
+                        Some(ping) => Ok(Some(ping)),
                         None => return End::Gone,
                     }
                 }
@@ -119,11 +119,6 @@ impl Session<'_> {
                     return End::Refused(refusal);
                 }
             };
-            if std::mem::take(&mut websocket.get_mut().pinged)
-                && self.stream.set_read_timeout(Some(self.limits.ping_after)).is_err()
-            {
-                return End::Gone;
-            }
             match reply {
                 Ok(None) => {}
                 Ok(Some(message)) => {
@@ -136,13 +131,15 @@ impl Session<'_> {
         }
     }
 
-    /// Closes the connection (RFC 6455 sections 5.5.1 and 7.1.1): having sent a close frame, and received one, the server
-    /// closes first. A peer whose close frame is still to come sends it into the last stage.
+    /// Closes the connection, all in all within its deadline (RFC 6455 sections 5.5.1 and 7.1.1): having sent a close
+    /// frame, and received one, the server closes first. A peer whose close frame is still to come sends it into the
+    /// last stage.
     fn close(&self, code: Option<u16>, reason: &str) {
         let deadline = due_in(self.limits.close_within);
         self.outbox.close(code, reason);
         if self.flush(deadline) {
-            close_in_stages(self.stream, self.limits);
+            let close_within = deadline.saturating_duration_since(Instant::now());
+            close_in_stages(self.stream, &Limits { close_within, ..self.limits.clone() });
         }
     }
 
@@ -151,13 +148,14 @@ impl Session<'_> {
         loop {
             let now = Instant::now();
             let sent = self.outbox.retry(now);
+            self.metrics.frames(sent.frames);
             match sent.standing {
                 Standing::Level => return true,
                 Standing::Gone => return self.outbox.is_closing(),
                 Standing::Behind if now >= deadline => return false,
                 Standing::Behind => {}
             }
-            let wait = deadline.saturating_duration_since(now).min(self.limits.write_deadline);
+            let wait = deadline.saturating_duration_since(now).min(LOOK_AGAIN);
             let _ = poll(&mut [PollFd::new(self.stream, PollFlags::OUT)], wait.try_into().ok().as_ref());
         }
     }
@@ -201,6 +199,9 @@ impl Read for Socket<'_> {
         let &Session { mut stream, limits, .. } = self.session;
         if self.frames.refusal().is_none() {
             let read = stream.read(bytes)?;
+            if std::mem::take(&mut self.pinged) {
+                stream.set_read_timeout(Some(limits.ping_after))?;
+            }
             let passed = self.frames.follow(&bytes[..read], limits.fragments);
             if passed > 0 || read == 0 {
                 return Ok(passed);
@@ -220,7 +221,171 @@ impl Write for Socket<'_> {
     /// Waits until they have gone out, so that a peer that does not read its replies is not read either. The wait is
     /// this connection's own time.
     fn flush(&mut self) -> io::Result<()> {
-        let flushed = self.session.flush(due_in(Duration::MAX));
+        let flushed = self.session.flush(due_in(self.session.limits.write_deadline));
         if flushed { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::likes::outbox::Wire;
+    use std::{net::TcpListener, sync::Arc, thread};
+
+    /// Long enough for a busy machine.
+    const SECOND: Duration = Duration::from_secs(1);
+    const SOON: Duration = Duration::from_secs(60);
+
+    struct Echo;
+
+    impl Handler for Echo {
+        fn text(&mut self, text: &str) -> Result<Option<Message>, Refusal> {
+            Ok(Some(Message::text(text)))
+        }
+
+        fn binary(&mut self, bytes: &[u8]) -> Result<Option<Message>, Refusal> {
+            Ok(Some(Message::binary(bytes.to_vec())))
+        }
+    }
+
+    /// A masked frame, whose mask changes nothing.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let length = payload.len();
+        let header = match length {
+            0..126 => vec![first, 0x80 | length as u8],
+            126..65536 => [&[first, 0xfe][..], &(length as u16).to_be_bytes()].concat(),
+            _ => [&[first, 0xff][..], &(length as u64).to_be_bytes()].concat(),
+        };
+        [&header[..], &[0; 4], payload].concat()
+    }
+
+    fn with(set: impl FnOnce(&mut Limits)) -> Limits {
+        let mut limits = Limits::default();
+        (limits.ping_after, limits.pong_within, limits.write_deadline) = (10 * SOON, 10 * SOON, 10 * SOON);
+        set(&mut limits);
+        limits
+    }
+
+    /// The peer of a session that echoes, for which the kernel holds as much as it takes already.
+    struct Peer {
+        stream: TcpStream,
+        /// Bytes to be read before what the session sends.
+        before: usize,
+        outbox: Arc<Outbox>,
+        session: thread::JoinHandle<Duration>,
+    }
+
+    impl Peer {
+        fn new(limits: &Limits, sent: &[u8]) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            // The peer is the side that accepts, since it has its small buffer from the listener.
+            rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 2048).unwrap();
+            let (server, limits) = (TcpStream::connect(listener.local_addr().unwrap()).unwrap(), limits.clone());
+            let (server, mut stream) = (Arc::new(server), listener.accept().unwrap().0);
+            stream.set_read_timeout(Some(SOON)).unwrap();
+            rustix::net::sockopt::set_socket_send_buffer_size(&*server, SEND_BUFFER).unwrap();
+            // What is taken again after a while is little: the kernel has sent a part of what it holds.
+            let (mut before, mut full) = (0, 0);
+            while full < 3 {
+                match server.send_now(&[0; 1000]) {
+                    Ok(taken) => (before, full) = (before + taken, 0),
+                    Err(_) => {
+                        full += 1;
+                        thread::park_timeout(Duration::from_millis(100));
+                    }
+                }
+            }
+            stream.write_all(sent).unwrap();
+            let outbox = Arc::new(Outbox::new(server.clone(), limits.write_deadline));
+            let session = thread::spawn({
+                let outbox = outbox.clone();
+                move || {
+                    let start = Instant::now();
+                    Session { stream: &server, outbox: &outbox, limits: &limits, metrics: &Metrics::default() }
+                        .run(Vec::new(), &mut Echo);
+                    outbox.abandon();
+                    start.elapsed()
+                }
+            });
+            Self { stream, before, outbox, session }
+        }
+
+        fn waits_behind(&self) {
+            let deadline = Instant::now() + SOON;
+            while self.outbox.push(&[]) != Standing::Behind {
+                assert!(Instant::now() < deadline);
+                thread::park_timeout(Duration::from_millis(1));
+            }
+        }
+
+        fn read(&mut self, length: usize) -> Vec<u8> {
+            let mut bytes = vec![0; length];
+            self.stream.read_exact(&mut bytes).unwrap();
+            bytes
+        }
+    }
+
+    /// Measures until it takes from `least` to `most`. A busy machine may make it longer, but not three times.
+    fn takes(least: Duration, most: Duration, measure: impl Fn() -> Duration) {
+        let mut times = Vec::new();
+        while times.len() < 3 {
+            times.push(measure());
+            assert!(times.iter().all(|time| *time >= least), "{times:?}");
+            if times.iter().any(|time| *time <= most) {
+                return;
+            }
+        }
+        panic!("{times:?}, and not {most:?} at most");
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_its_pongs_is_dropped_at_the_write_deadline() {
+        let limits = with(|limits| limits.write_deadline = SECOND);
+        takes(SECOND, SECOND * 3 / 2, || {
+            let mut peer = Peer::new(&limits, &frame(0x89, &[b'x'; 125]).repeat(400));
+            peer.waits_behind();
+            // Room for a few pongs: fewer than there are, and less than the kernel tells of.
+            peer.read(2048);
+            peer.session.join().unwrap()
+        });
+    }
+
+    #[test]
+    fn a_peer_that_takes_a_part_of_its_reply_now_and_then_is_dropped_at_the_write_deadline() {
+        let limits = with(|limits| (limits.write_deadline, limits.message_bytes) = (SECOND, 1 << 20));
+        takes(SECOND, SECOND * 3 / 2, || {
+            let mut peer = Peer::new(&limits, &[]);
+            peer.stream.write_all(&frame(0x82, &vec![b'x'; 1 << 20])).unwrap();
+            while !peer.session.is_finished() {
+                let _ = peer.stream.read(&mut [0; 1000]);
+                thread::park_timeout(Duration::from_millis(10));
+            }
+            peer.session.join().unwrap()
+        });
+    }
+
+    #[test]
+    fn what_is_left_to_send_and_the_peer_s_close_share_one_deadline() {
+        let limits = with(|limits| limits.close_within = SECOND);
+        takes(SECOND, SECOND * 3 / 2, || {
+            let mut peer = Peer::new(&limits, &frame(0x81, b"\xff"));
+            peer.waits_behind();
+            thread::park_timeout(SECOND * 3 / 4);
+            peer.read(peer.before);
+            assert_eq!(peer.read(4)[2..], 1007_u16.to_be_bytes());
+            peer.session.join().unwrap()
+        });
+    }
+
+    #[test]
+    fn a_ping_goes_out_when_a_silent_peer_reads_again() {
+        let mut peer = Peer::new(&with(|limits| limits.ping_after = SECOND / 20), &[]);
+        peer.waits_behind();
+        peer.read(peer.before);
+        assert_eq!(peer.read(2), [0x89, 0]);
+        peer.stream.write_all(&frame(0x88, &[])).unwrap();
+        assert_eq!(peer.read(2), [0x88, 0]);
+        drop(peer.stream);
+        peer.session.join().unwrap();
     }
 }
