@@ -1,5 +1,5 @@
 //! Follows the headers of the frames that a client sends (RFC 6455 section 5.2), for what tungstenite does not look at:
-//! in how many frames a message comes, and the code of a close frame.
+//! in how many frames a message comes, whether a length is in its shortest form, and the code of a close frame.
 //!
 //! tungstenite bounds the bytes of a message but not its frames, so that empty fragments could come without end; and it
 //! replaces a close code that was registered after it was written. It reads the same bytes after this and judges
@@ -75,6 +75,9 @@ impl Frames {
 
     /// Judges a header that has come whole, and expects its payload.
     fn begin(&mut self, header: &FrameHeader, length: u64, most_fragments: usize) -> Result<(), Refusal> {
+        if header.len(length) != self.header_length {
+            return Err(Refusal::new(code::PROTOCOL_ERROR, "the length of a frame is not in its shortest form"));
+        }
         (self.payload_left, self.header_length) = (length, 0);
         match header.opcode {
             OpCode::Control(Control::Close) if self.close.is_none() => {
@@ -158,6 +161,27 @@ mod tests {
             let refusal = frames.refusal().unwrap();
             assert_eq!((refusal.code, &*refusal.reason), (1009, "a message may come in at most 3 frames"));
             assert_eq!(frames.follow(&three, 3), 0);
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_not_in_its_shortest_form_is_refused() {
+        for first in [0x81, 0x82, 0x01, 0x88, 0x89, 0x8a] {
+            for (bytes, length) in [(2, 0), (2, 1), (2, 125), (8, 0), (8, 125), (8, 126), (8, 65535)] {
+                let bytes = [message(2, 3), header(first, bytes, length), frame(0x81, 4)].concat();
+                let refused_at = bytes.len() - frame(0x81, 4).len() - 1;
+                for split in 0..bytes.len() {
+                    let mut frames = Frames::default();
+                    let (a, b) = bytes.split_at(split);
+                    assert_eq!(frames.follow(a, 9) + frames.follow(b, 9), refused_at, "{split}");
+                    assert_eq!(frames.refusal().map(|refusal| refusal.code), Some(1002));
+                }
+            }
+            for (bytes, length) in [(0, 0), (0, 125), (2, 126), (2, 65535), (8, 65536), (8, u64::MAX)] {
+                let mut frames = Frames::default();
+                let bytes = header(first, bytes, length);
+                assert_eq!((frames.follow(&bytes, 9), frames.refusal()), (bytes.len(), None));
+            }
         }
     }
 
