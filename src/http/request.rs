@@ -81,6 +81,7 @@ pub(crate) struct Handshake {
     pub(crate) asked: bool,
     pub(crate) versions: Vec<String>,
     pub(crate) keys: Vec<String>,
+    pub(crate) protocols: Vec<String>,
 }
 
 /// Method, target and minor version of a request line, RFC 9112 section 3.
@@ -151,6 +152,7 @@ pub(crate) fn parse(head: &[u8], limits: &Limits) -> Result<Request, Reject> {
             asked: fields.has_token("upgrade", "websocket") && connection("upgrade"),
             versions: fields.texts("sec-websocket-version"),
             keys: fields.texts("sec-websocket-key"),
+            protocols: fields.texts("sec-websocket-protocol"),
         },
     })
 }

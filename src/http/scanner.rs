@@ -159,7 +159,12 @@ mod tests {
             body: Body::Length(3),
             expects_continue: true,
             keep_alive: true,
-            handshake: Handshake { asked: true, versions: vec!["13".to_owned()], keys: vec!["k".to_owned()] },
+            handshake: Handshake {
+                asked: true,
+                versions: vec!["13".to_owned()],
+                keys: vec!["k".to_owned()],
+                protocols: vec![],
+            },
         };
         assert_eq!(whole(head), Ok(Some((request, head.len() - b"NEXT".len()))));
     }

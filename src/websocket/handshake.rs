@@ -9,8 +9,11 @@ use crate::http::{
 };
 use tungstenite::{
     handshake::server::{create_response, write_response},
-    http::{self, header},
+    http::{self, HeaderValue, header},
 };
+
+/// The subprotocols that a client may ask for. With none, a client is shown bare counts.
+const SUBPROTOCOLS: [&str; 0] = [];
 
 /// The refusal of a handshake with another method.
 pub(crate) fn not_get() -> Response {
@@ -52,13 +55,45 @@ pub(crate) fn handshake(request: &Request) -> Result<Vec<u8>, Response> {
         .header(header::SEC_WEBSOCKET_VERSION, "13")
         .header(header::SEC_WEBSOCKET_KEY, key)
         .body(());
-    let response = plain
+    let mut response = plain
         .ok()
         .and_then(|request| create_response(&request).ok())
         .ok_or_else(|| bad("the Sec-WebSocket-Key must be 16 bytes in base64"))?;
+    if let Some(chosen) = subprotocol(&fields.protocols, &SUBPROTOCOLS) {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen));
+    }
     let mut bytes = Vec::with_capacity(160);
     match write_response(&mut bytes, &response) {
         Ok(()) => Ok(bytes),
         Err(_) => Err(Response::error(500, "the handshake could not be answered")),
+    }
+}
+
+/// Chooses the first of the subprotocols offered, which are in the client's order of preference, that is known (RFC
+/// 6455 section 4.2.2, point 5). `offered` has an item for each line of `Sec-WebSocket-Protocol`.
+fn subprotocol(offered: &[String], known: &[&'static str]) -> Option<&'static str> {
+    let mut offered = offered.iter().flat_map(|line| line.split(',')).map(str::trim_ascii);
+    offered.find_map(|offer| known.iter().copied().find(|name| *name == offer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::subprotocol;
+
+    #[test]
+    fn the_first_known_subprotocol_of_those_offered_is_chosen() {
+        for (offered, chosen) in [
+            (&["a"][..], Some("a")),
+            (&["x, b ,a"], Some("b")),
+            (&["x", "y,\tb"], Some("b")),
+            (&[",,b,"], Some("b")),
+            (&["A, b c, \"a\""], None),
+            (&[""], None),
+            (&[], None),
+        ] {
+            let offered: Vec<_> = offered.iter().map(ToString::to_string).collect();
+            assert_eq!(subprotocol(&offered, &["a", "b"]), chosen, "{offered:?}");
+            assert_eq!(subprotocol(&offered, &[]), None);
+        }
     }
 }
