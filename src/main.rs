@@ -3,7 +3,7 @@
 mod cli;
 
 use cli::{Command, Settings, logger, signals};
-use live_likes::{Error, Likes, Page, Server};
+use live_likes::{Error, Page, Posts, Server};
 use std::{
     io::{Write, stderr, stdout},
     process::ExitCode,
@@ -40,8 +40,9 @@ fn main() -> ExitCode {
 fn serve(settings: Settings) -> Result<(), Error> {
     raise_descriptor_limit();
     let page = settings.page.as_ref().map(Page::open).transpose()?.unwrap_or_default();
-    let likes = Likes::open(&settings.db)?;
-    let mut server = Server::new(likes.clone()).page(page).limits(settings.limits);
+    let posts = Posts::open(&settings.db)?;
+    let likes = posts.default_counter()?;
+    let mut server = Server::new(posts).page(page).limits(settings.limits);
     for name in settings.allow_hosts {
         server = server.allow_host(name);
     }

@@ -1,11 +1,11 @@
-//! A connection that a host program has accepted.
+//! A session as a client sees it: its heartbeat, the frames that are tallied, the bytes that came before it.
 
 #[path = "support/wire.rs"]
 mod wire;
 
-use live_likes::{Likes, Server, Store};
-use std::{io::Read, net::TcpListener, thread};
-use wire::{COUNT, Frame, HANDSHAKE, LIKE, PUT, Peer, text, until};
+use live_likes::{Likes, Limits, Server, Store};
+use std::{io::Read, net::TcpListener, thread, time::Duration};
+use wire::{COUNT, Frame, HANDSHAKE, LIKE, PUT, Peer, SOON, Site, frame, text, until};
 
 /// A store that saves at once, in memory.
 struct Memory(u64);
@@ -19,6 +19,61 @@ impl Store for Memory {
         self.0 += likes;
         Ok(self.0)
     }
+}
+
+/// The value of a metric.
+fn metric(site: &Site, name: &str) -> u64 {
+    let text = site.connect().ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").body;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).expect(name);
+    value.parse().unwrap()
+}
+
+/// Likes until the client's buffers are full.
+fn fill(site: &Site) {
+    until(|| {
+        (0..100).for_each(|_| _ = site.likes.like().unwrap());
+        metric(site, "live_likes_behind") > 0
+    });
+}
+
+#[test]
+fn a_client_that_is_sent_pongs_while_it_is_behind_is_sent_as_many_counts_as_are_tallied() {
+    let mut limits = Limits::default();
+    (limits.ping_after, limits.write_deadline) = (10 * SOON, 10 * SOON);
+    let site = Site::of(Likes::with_store(Memory(0)).unwrap(), limits);
+    let mut peer = site.connect();
+    assert_eq!(peer.ask(HANDSHAKE).status, 101);
+    let (mut counts, mut newest) = (0, 0);
+    for round in 0..5_u8 {
+        fill(&site);
+        peer.send(frame(0x89, &[round]));
+        site.has_read_all();
+        let saved = site.likes.count();
+        let mut pong = false;
+        while newest < saved || !pong {
+            let frame = peer.frame();
+            if frame.first == 0x8a {
+                assert_eq!(frame.payload, [round]);
+                pong = true;
+            } else {
+                let count = String::from_utf8(frame.payload).unwrap().parse().unwrap();
+                assert!(count > newest || counts == 0, "{count} after {newest}");
+                (newest, counts) = (count, counts + 1);
+            }
+        }
+    }
+    until(|| metric(&site, "live_likes_frames_total") == counts);
+}
+
+#[test]
+fn a_client_that_answers_a_ping_with_part_of_a_message_is_pinged_again() {
+    let site = Site::new(|limits| limits.ping_after = Duration::from_millis(20));
+    let mut peer = site.watch();
+    for byte in text(LIKE) {
+        assert_eq!(peer.frame(), Frame { first: 0x89, payload: Vec::new() });
+        peer.send([byte]);
+    }
+    until(|| site.likes.count() == 1);
 }
 
 #[test]

@@ -319,6 +319,8 @@ struct Frame {
     opcode: u8,
     masked: bool,
     length: u64,
+    /// The length is in its shortest form.
+    shortest: bool,
     payload: Vec<u8>,
     whole: bool,
 }
@@ -337,6 +339,11 @@ impl Frame {
             127 => u64::from_be_bytes(take(8)?.try_into().ok()?),
             length => u64::from(length),
         };
+        let shortest = match second & 0x7f {
+            126 => length > 125,
+            127 => length > 65535,
+            _ => true,
+        };
         let masked = second & 0x80 != 0;
         let mask = if masked { take(4)? } else { &[0; 4] };
         let there = usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len());
@@ -348,6 +355,7 @@ impl Frame {
             opcode: first & 0x0f,
             masked,
             length,
+            shortest,
             payload: payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect(),
             whole: there as u64 == length,
         })
@@ -391,6 +399,7 @@ impl Talk {
                 }
             };
             wrong(frame.reserved || !frame.masked || matches!(opcode, 3..=7 | 11..), 1002);
+            wrong(!frame.shortest, 1002);
             wrong(control && (!frame.last || frame.length > 125), 1002);
             wrong(!control && (opcode == 0) != begun.is_some(), 1002);
             let (before, frames) = match &begun {

@@ -25,6 +25,9 @@ use tungstenite::protocol::frame::{
     coding::{CloseCode, OpCode},
 };
 
+/// Bytes that may wait for a client before nothing more is read from it.
+const MUCH: usize = 4 * 1024;
+
 /// What an outbox sends on: a socket, or in a test what stands in for one.
 pub(crate) trait Wire: Send + Sync {
     /// Hands over as many bytes as are taken at once, without waiting; `WouldBlock` where that is none.
@@ -255,6 +258,20 @@ impl Outbox {
             self.append(&mut gate, frames);
         }
         gate.standing()
+    }
+
+    /// The same for somebody who does not wait: the client may [fall behind](Sent::fell_behind).
+    pub(crate) fn tell(&self, frames: &[u8]) -> Sent {
+        let mut gate = lock(&self.gate);
+        if !gate.closed {
+            self.append(&mut gate, frames);
+        }
+        gate.sent(0)
+    }
+
+    /// Whether more than a little waits to be sent.
+    pub(crate) fn holds_much(&self) -> bool {
+        lock(&self.gate).unsent.len() > MUCH
     }
 
     /// Sends a close frame, after which nothing more goes out. A second one is not sent (RFC 6455 section 5.5.1).

@@ -11,7 +11,8 @@ use crate::{
     server::routes::{self, Answer},
     server::service::Kind,
     server::state::State,
-    websocket::Session,
+    server::watcher::Watcher,
+    websocket::{Handshake, Session},
 };
 use ::http::Method;
 use std::{io, net::TcpStream, sync::Arc, time::SystemTime};
@@ -56,12 +57,14 @@ pub(crate) fn serve(
         };
         let response = match answer {
             Answer::Response(response) => response,
-            Answer::Upgrade(bytes) => {
+            Answer::Upgrade(Handshake { response, json }) => {
                 drop(request); // nobody needs it as long as the WebSocket lives
-                write(&bytes)?;
-                let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, Dialect::Bare, None));
+                write(&response)?;
+                let (dialect, boot) =
+                    if json { (Dialect::Json, Some(state.posts.boot())) } else { (Dialect::Bare, None) };
+                let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, dialect, boot));
                 upgraded(&outbox);
-                watch(state, stream, &outbox, reader.into_rest(), &mut peer);
+                watch(state, stream, &outbox, dialect, reader.into_rest(), &mut peer);
                 return Ok(());
             }
         };
@@ -75,11 +78,26 @@ pub(crate) fn serve(
 }
 
 /// Shows a client the counts, and takes its likes.
-fn watch(state: &State, stream: &TcpStream, outbox: &Arc<Outbox>, early: Vec<u8>, peer: &mut Peer<'_>) {
-    let Ok(_registration) = state.likes.join(outbox, None) else { return };
+fn watch<'s>(
+    state: &'s State,
+    stream: &TcpStream,
+    outbox: &Arc<Outbox>,
+    dialect: Dialect,
+    early: Vec<u8>,
+    peer: &mut Peer<'s>,
+) {
+    let session = Session { stream, outbox, limits: &state.limits, metrics: state.likes.metrics() };
+    let registration = match dialect {
+        Dialect::Bare => state.likes.join(outbox, None).ok(),
+        Dialect::Json => None, // nothing is watched before the client says so
+    };
     if state.is_stopping() {
         // The stop may have told everyone before this one came in.
         state.close(outbox);
     }
-    Session { stream, outbox, limits: &state.limits, metrics: state.likes.metrics() }.run(early, peer);
+    match dialect {
+        Dialect::Bare => session.run(early, peer),
+        Dialect::Json => session.run(early, &mut Watcher::new(state, peer, outbox)),
+    }
+    drop(registration);
 }

@@ -4,7 +4,8 @@ use crate::{
     error::Error,
     metrics::Refused,
     server::state::State,
-    websocket::{ClientMessage, Handler, Message, Refusal, code},
+    store,
+    websocket::{Handler, Message, Refusal, code, parse_like},
 };
 use std::{net::IpAddr, time::Instant};
 
@@ -25,6 +26,10 @@ pub(crate) enum LikeRefusal {
     Connection(u64),
     /// This address has sent as many as it may within a second.
     Address(u32),
+    /// This client watches as many posts as it may.
+    Watches(usize),
+    /// Nobody is named who could take a like back.
+    NoVisitor,
     /// The counter takes none.
     Counter(Error),
 }
@@ -34,6 +39,8 @@ impl std::fmt::Display for LikeRefusal {
         match self {
             Self::Connection(most) => write!(f, "too many likes: at most {most} per connection are allowed"),
             Self::Address(most) => write!(f, "too many likes: at most {most} per second and address are allowed"),
+            Self::Watches(most) => write!(f, "too many posts: a client may watch {most}"),
+            Self::NoVisitor => write!(f, "an unlike needs a visitor"),
             // The reason names files of the server's; it is in the log and in /healthz.
             Self::Counter(Error::NotSaved(_)) => write!(f, "likes cannot be saved just now; try again later"),
             Self::Counter(Error::Unknown(_)) => {
@@ -46,6 +53,18 @@ impl std::fmt::Display for LikeRefusal {
 }
 
 impl LikeRefusal {
+    /// HTTP's status for it.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Connection(_) | Self::Address(_) | Self::Watches(_) => 429,
+            Self::NoVisitor | Self::Counter(Error::BadName(_) | Error::OneCounter) => 400,
+            Self::Counter(Error::Full) => 409,
+            Self::Counter(Error::Refused(store::change::Refused::Unlikes)) => 405,
+            Self::Counter(Error::Refused(_)) => 507,
+            Self::Counter(_) => 503,
+        }
+    }
+
     /// The code of the close frame by which a WebSocket client is told.
     fn close_code(&self) -> u16 {
         match self {
@@ -64,12 +83,18 @@ impl<'s> Peer<'s> {
 
     /// Adds a like and waits until it is saved.
     pub(crate) fn like(&mut self) -> Result<u64, LikeRefusal> {
-        let result = self.admit().and_then(|()| self.state.likes.like().map_err(LikeRefusal::Counter));
-        self.count(result)
+        let likes = &self.state.likes;
+        self.submit(|| likes.like())
     }
 
     fn like_without_waiting(&mut self) -> Result<(), LikeRefusal> {
-        let result = self.admit().and_then(|()| self.state.likes.like_without_waiting().map_err(LikeRefusal::Counter));
+        let likes = &self.state.likes;
+        self.submit(|| likes.like_without_waiting())
+    }
+
+    /// Hands over a change, if the limits allow one more.
+    pub(crate) fn submit<T>(&mut self, change: impl FnOnce() -> Result<T, Error>) -> Result<T, LikeRefusal> {
+        let result = self.admit().and_then(|()| change().map_err(LikeRefusal::Counter));
         self.count(result)
     }
 
@@ -97,7 +122,7 @@ impl<'s> Peer<'s> {
         result
     }
 
-    fn bad_message(&self, refusal: Refusal) -> Refusal {
+    pub(crate) fn bad_message(&self, refusal: Refusal) -> Refusal {
         self.state.likes.metrics().refused(Refused::BadMessage);
         refusal
     }
@@ -105,11 +130,10 @@ impl<'s> Peer<'s> {
 
 impl Handler for Peer<'_> {
     fn text(&mut self, text: &str) -> Result<Option<Message>, Refusal> {
-        match ClientMessage::parse(text).map_err(|refusal| self.bad_message(refusal))? {
-            ClientMessage::Like => match self.like_without_waiting() {
-                Ok(()) => Ok(None),
-                Err(refusal) => Err(Refusal::new(refusal.close_code(), refusal.to_string())),
-            },
+        parse_like(text).map_err(|refusal| self.bad_message(refusal))?;
+        match self.like_without_waiting() {
+            Ok(()) => Ok(None),
+            Err(refusal) => Err(Refusal::new(refusal.close_code(), refusal.to_string())),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     metrics::Refused,
     server::peer::{LikeRefusal as LikeRefused, Peer},
     server::state::State,
-    websocket,
+    websocket::{self, Handshake},
 };
 use ::http::{
     Method,
@@ -20,8 +20,8 @@ pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
 /// What is done about a request.
 pub(crate) enum Answer {
     Response(Response),
-    /// These bytes are the 101 of a handshake; after them the connection is a WebSocket.
-    Upgrade(Vec<u8>),
+    /// The connection is a WebSocket from here on.
+    Upgrade(Handshake),
 }
 
 impl From<Response> for Answer {
@@ -114,7 +114,7 @@ fn upgrade(state: &State, request: &Request) -> Answer {
             refuse(state, Refused::Origin, foreign()).into()
         }
         Ok(_) if state.is_stopping() => refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN)).into(),
-        Ok(bytes) => Answer::Upgrade(bytes),
+        Ok(handshake) => Answer::Upgrade(handshake),
         Err(response) => refuse(state, Refused::BadRequest, response).into(),
     }
 }

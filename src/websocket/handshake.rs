@@ -5,18 +5,29 @@
 
 use crate::http::{
     body::Framing,
-    request::{Request, only},
+    request::{Request, list, only},
     response::Response,
 };
-use ::http::{Version, header};
+use ::http::{HeaderValue, Version, header};
 use tungstenite::handshake::server::{create_response, write_response};
 
-/// Judges a handshake. Returns the bytes of the 101.
+/// The subprotocol that this server knows (RFC 6455 section 1.9). Without it, a client is shown bare counts.
+const SUBPROTOCOL: &str = "live-likes";
+
+/// A handshake that is right.
+pub(crate) struct Handshake {
+    /// The bytes of the 101.
+    pub(crate) response: Vec<u8>,
+    /// Whether the client has asked for the subprotocol, and so speaks JSON.
+    pub(crate) json: bool,
+}
+
+/// Judges a handshake.
 ///
 /// # Errors
 ///
 /// The response that says what is wrong: 426 where another protocol or version is asked for, otherwise 400.
-pub(crate) fn handshake(request: &Request) -> Result<Vec<u8>, Response> {
+pub(crate) fn handshake(request: &Request) -> Result<Handshake, Response> {
     let bad = |problem| Response::error(400, problem);
     let upgrade_required =
         |problem| Response::error(426, problem).field("Upgrade", "websocket").field("Connection", "Upgrade");
@@ -46,13 +57,18 @@ pub(crate) fn handshake(request: &Request) -> Result<Vec<u8>, Response> {
         .header(header::SEC_WEBSOCKET_VERSION, "13")
         .header(header::SEC_WEBSOCKET_KEY, key)
         .body(());
-    let response = plain
+    let mut response = plain
         .ok()
         .and_then(|request| create_response(&request).ok())
         .ok_or_else(|| bad("the Sec-WebSocket-Key must be 16 bytes in base64"))?;
+    // One that was not offered must not be chosen (section 4.2.2).
+    let json = list(&request.fields, header::SEC_WEBSOCKET_PROTOCOL).any(|offer| offer == SUBPROTOCOL.as_bytes());
+    if json {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
     let mut bytes = Vec::with_capacity(160);
     match write_response(&mut bytes, &response) {
-        Ok(()) => Ok(bytes),
+        Ok(()) => Ok(Handshake { response: bytes, json }),
         Err(_) => Err(Response::error(500, "the handshake could not be answered")),
     }
 }

@@ -1,19 +1,57 @@
 //! What a client may say in a text message.
 //!
 //! A client that has agreed on no subprotocol says `like`, or a JSON object (RFC 8259) whose `type` is `"like"`. White
-//! space around either is ignored, since command-line clients send a line with its end. Other keys are ignored too;
-//! of a key that stands twice the last counts, as in a browser. What is ignored is skipped without recursion, so a
-//! message of any depth costs no stack.
+//! space around either is ignored, since command-line clients send a line with its end. One that has agreed on
+//! `live-likes` says objects of several types. Keys that are not known are ignored; of a key that stands twice the last
+//! counts, as in a browser. What is ignored is skipped without recursion, so a message of any depth costs no stack.
 
 use crate::websocket::refusal::{Refusal, code};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
-/// A client's text message.
+/// Bytes of a `ref`, by which a client knows the answer to what it said.
+const LONGEST_REF: usize = 64;
+
+/// A number of a visitor's change is below this one: JavaScript knows no larger whole number exactly.
+pub(crate) const SEQ_END: u64 = 1 << 53;
+
+/// Whether a client that has agreed on no subprotocol says that it likes.
+///
+/// # Errors
+///
+/// 1008 if it says anything else.
+pub(crate) fn parse_like(text: &str) -> Result<(), Refusal> {
+    // JSON's white space, RFC 8259 section 2.
+    if text.trim_matches([' ', '\t', '\n', '\r']) == "like" {
+        return Ok(());
+    }
+    match Fields::parse(text).and_then(|fields| fields.text("type").ok().flatten()) {
+        Some(kind) if kind == "like" => Ok(()),
+        _ => Err(Refusal::new(code::POLICY_VIOLATION, r#"expected {"type":"like"}"#)),
+    }
+}
+
+/// What a client says that has agreed on the subprotocol.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ClientMessage {
+    pub(crate) kind: Kind,
+    /// The post it is about; `None` for the default counter.
+    pub(crate) post: Option<String>,
+    pub(crate) visitor: Option<String>,
+    /// The number of a visitor's change.
+    pub(crate) seq: Option<u64>,
+    /// What the client calls this message.
+    pub(crate) reference: Option<String>,
+}
+
+/// The types of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ClientMessage {
-    /// One like more.
+pub(crate) enum Kind {
+    Watch,
+    Unwatch,
     Like,
+    Unlike,
+    Ping,
 }
 
 impl ClientMessage {
@@ -21,27 +59,52 @@ impl ClientMessage {
     ///
     /// # Errors
     ///
-    /// 1008 if it is none of the messages above.
+    /// 1008 if it is no object of these types, or one of the values above is of another type or out of its range.
     pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
-        // JSON's white space, RFC 8259 section 2.
-        if text.trim_matches([' ', '\t', '\n', '\r']) == "like" {
-            return Ok(Self::Like);
+        let bad = |expected: &str| Refusal::new(code::POLICY_VIOLATION, format!("expected {expected}"));
+        let fields = Fields::parse(text).ok_or_else(|| bad("a JSON object"))?;
+        let kind = match fields.text("type").ok().flatten().as_deref() {
+            Some("watch") => Kind::Watch,
+            Some("unwatch") => Kind::Unwatch,
+            Some("like") => Kind::Like,
+            Some("unlike") => Kind::Unlike,
+            Some("ping") => Kind::Ping,
+            _ => return Err(bad("a \"type\": watch, unwatch, like, unlike or ping")),
+        };
+        let text = |key: &'static str| fields.text(key).map_err(|()| bad(&format!("a string as \"{key}\"")));
+        let seq = match fields.0.get("seq") {
+            Some(seq) => Some(serde_json::from_str(seq.get()).ok().filter(|seq| *seq < SEQ_END)),
+            None => None,
+        };
+        let seq = seq.map(|seq| seq.ok_or_else(|| bad("a whole number below 2^53 as \"seq\""))).transpose()?;
+        let reference = text("ref")?;
+        if reference.as_ref().is_some_and(|reference| reference.len() > LONGEST_REF) {
+            return Err(bad("at most 64 bytes as \"ref\""));
         }
-        let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
-        let kind = fields.get("type").and_then(|kind| serde_json::from_str::<String>(kind.get()).ok());
-        match kind.as_deref() {
-            Some("like") => Ok(Self::Like),
-            _ => Err(Refusal::new(code::POLICY_VIOLATION, r#"expected {"type":"like"}"#)),
-        }
+        Ok(Self { kind, post: text("post")?, visitor: text("visitor")?, seq, reference })
+    }
+}
+
+/// The members of a JSON object.
+struct Fields<'t>(BTreeMap<String, &'t RawValue>);
+
+impl<'t> Fields<'t> {
+    fn parse(text: &'t str) -> Option<Self> {
+        serde_json::from_str(text).ok().map(Self)
+    }
+
+    /// A member that is a string, if it is there.
+    fn text(&self, key: &str) -> Result<Option<String>, ()> {
+        self.0.get(key).map(|value| serde_json::from_str(value.get()).map_err(drop)).transpose()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::ClientMessage;
+    use super::*;
 
     fn is_like(text: &str) -> bool {
-        ClientMessage::parse(text) == Ok(ClientMessage::Like)
+        parse_like(text).is_ok()
     }
 
     #[test]
@@ -110,5 +173,47 @@ mod tests {
         assert!(!is_like(&"[".repeat(1_000_000)));
         assert!(!is_like(&"{\"a\":".repeat(1_000_000)));
         assert!(!is_like(&nested(1_000_000).replace("\"a\"", "\"type\"")));
+    }
+
+    #[test]
+    fn each_type_of_message_is_read_with_its_values() {
+        let read = |text: &str| ClientMessage::parse(text).unwrap();
+        let like = read(r#"{"type":"like","post":"p\u00e9","visitor":"v","seq":7,"ref":"a","other":[{}]}"#);
+        let (post, visitor) = (Some("pé".to_owned()), Some("v".to_owned()));
+        let (seq, reference) = (Some(7), Some("a".to_owned()));
+        assert_eq!(like, ClientMessage { kind: Kind::Like, post, visitor, seq, reference });
+        for (kind, name) in [(Kind::Watch, "watch"), (Kind::Unwatch, "unwatch"), (Kind::Ping, "ping")] {
+            let (post, visitor, seq, reference) = (None, None, None, None);
+            let expected = ClientMessage { kind, post, visitor, seq, reference };
+            assert_eq!(read(&format!(r#" {{"type":"{name}"}} "#)), expected);
+        }
+        assert_eq!(read(r#"{"type":"unlike","seq":9007199254740991}"#).seq, Some(SEQ_END - 1));
+        assert_eq!(read(r#"{"type":"like","type":"unlike"}"#).kind, Kind::Unlike, "the last counts");
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_1008_and_what_is_expected() {
+        for (text, expected) in [
+            ("like", "expected a JSON object"),
+            ("", "expected a JSON object"),
+            ("[]", "expected a JSON object"),
+            (r#"{"type":"like""#, "expected a JSON object"),
+            ("{}", r#"expected a "type""#),
+            (r#"{"type":"Like"}"#, r#"expected a "type""#),
+            (r#"{"type":5}"#, r#"expected a "type""#),
+            (r#"{"type":"like","post":5}"#, r#"expected a string as "post""#),
+            (r#"{"type":"like","post":null}"#, r#"expected a string as "post""#),
+            (r#"{"type":"like","visitor":{}}"#, r#"expected a string as "visitor""#),
+            (r#"{"type":"like","ref":7}"#, r#"expected a string as "ref""#),
+            (r#"{"type":"like","seq":"7"}"#, r#"expected a whole number below 2^53 as "seq""#),
+            (r#"{"type":"like","seq":-1}"#, "as \"seq\""),
+            (r#"{"type":"like","seq":1.5}"#, "as \"seq\""),
+            (r#"{"type":"like","seq":9007199254740992}"#, "as \"seq\""),
+            (&format!(r#"{{"type":"like","ref":"{}"}}"#, "x".repeat(65)), "expected at most 64 bytes"),
+        ] {
+            let refusal = ClientMessage::parse(text).unwrap_err();
+            assert_eq!(refusal.code, 1008);
+            assert!(refusal.reason.starts_with(expected) || refusal.reason.ends_with(expected), "{text}: {refusal:?}");
+        }
     }
 }

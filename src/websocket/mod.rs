@@ -8,8 +8,8 @@ mod refusal;
 mod session;
 
 pub(crate) use self::{
-    handshake::handshake,
-    message::ClientMessage,
+    handshake::{Handshake, handshake},
+    message::{ClientMessage, Kind, parse_like},
     refusal::{Refusal, code},
     session::{Handler, Session},
 };

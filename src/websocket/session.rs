@@ -120,6 +120,12 @@ impl Session<'_> {
                 }
             };
             match reply {
+                // A client that does not read what it is told is not read either.
+                Ok(None) if self.outbox.holds_much() => {
+                    if !self.flush(due_in(self.limits.write_deadline)) {
+                        return End::Gone;
+                    }
+                }
                 Ok(None) => {}
                 Ok(Some(message)) => {
                     if websocket.send(message).is_err() {
