@@ -2,15 +2,10 @@
 
 use crate::{
     error::Error,
-    likes::{
-        Answer,
-        audience::Registration,
-        dialect::{name_of, state_of, text_frame},
-        outbox::Outbox,
-    },
+    likes::{Answer, audience::Registration, dialect::text_frame, outbox::Outbox},
     server::peer::{LikeRefusal, Peer},
     server::state::State,
-    store::change::{ChangeKind, Post, VisitorKey},
+    store::change::{ChangeKind, Count, Post, VisitorKey},
     websocket::{ClientMessage, Handler, Kind, Message, Refusal, code},
 };
 use std::{
@@ -58,15 +53,17 @@ impl<'s, 'p> Watcher<'s, 'p> {
             None => return Err(LikeRefusal::NoVisitor),
         };
         let tells_liked = message.visitor.is_some() && self.state.posts.remembers_visitors();
-        let (unanswered, about) = (self.unanswered.clone(), post.clone());
+        let unanswered = self.unanswered.clone();
         let encode = move |answer: Result<Answer, Error>| {
             unanswered.remove();
             let text = match answer {
-                Ok(Answer { count, liked }) => {
-                    let state = state_of(&about, count, tells_liked.then_some(liked));
-                    format!("{{\"type\":\"answer\"{}{state}}}", reference_of(message.reference.as_deref()))
+                Ok(Answer { count: Count { likes, version }, liked }) => {
+                    let (reference, post) = (member("ref", &message.reference), member("post", &message.post));
+                    let liked = if tells_liked { format!(",\"liked\":{liked}") } else { String::new() };
+                    let count = format!(",\"numLikes\":{likes},\"version\":{version}");
+                    format!("{{\"type\":\"answer\"{reference}{post}{liked}{count}}}")
                 }
-                Err(e) => refused(message.reference.as_deref(), Some(&about), &LikeRefusal::Counter(e)),
+                Err(e) => refused(&message.reference, &message.post, &LikeRefusal::Counter(e)),
             };
             let mut frame = Vec::with_capacity(text.len() + 10);
             text_frame(&text, &mut frame);
@@ -96,39 +93,32 @@ fn post_of(name: Option<&str>) -> Result<Post, LikeRefusal> {
     }
 }
 
-/// The member of an object that says what it answers, with a comma before it.
-fn reference_of(reference: Option<&str>) -> String {
-    reference.map_or_else(String::new, |reference| format!(",\"ref\":{}", serde_json::Value::from(reference)))
+/// A member of an object, with a comma before it, if it has a value.
+fn member(key: &str, value: &Option<String>) -> String {
+    value.as_ref().map_or_else(String::new, |value| format!(",\"{key}\":{}", serde_json::Value::from(value.as_str())))
 }
 
 /// What is said of a message that is not granted.
-fn refused(reference: Option<&str>, post: Option<&Post>, refusal: &LikeRefusal) -> String {
-    let (status, problem) = (refusal.status(), serde_json::Value::from(refusal.to_string()));
-    let (reference, post) = (reference_of(reference), post.map_or_else(String::new, name_of));
-    format!("{{\"type\":\"refused\"{reference}{post},\"status\":{status},\"problem\":{problem}}}")
+fn refused(reference: &Option<String>, post: &Option<String>, refusal: &LikeRefusal) -> String {
+    let (reference, post, problem) = (member("ref", reference), member("post", post), Some(refusal.to_string()));
+    let (status, problem) = (refusal.status(), member("problem", &problem));
+    format!("{{\"type\":\"refused\"{reference}{post},\"status\":{status}{problem}}}")
 }
 
 impl Handler for Watcher<'_, '_> {
     fn text(&mut self, text: &str) -> Result<Option<Message>, Refusal> {
         let message = ClientMessage::parse(text).map_err(|refusal| self.peer.bad_message(refusal))?;
-        let reference = message.reference.clone();
-        let post = post_of(message.post.as_deref());
-        let granted = match (message.kind, post.as_ref()) {
-            (Kind::Ping, _) => return Ok(Some(Message::text("{\"type\":\"pong\"}"))),
-            (_, Err(_)) => Ok(()),
-            (Kind::Watch, Ok(post)) => self.watch(post.clone(), message.visitor.as_deref()),
-            (Kind::Unwatch, Ok(post)) => {
-                self.watched.remove(post);
-                Ok(())
+        let (reference, name) = (message.reference.clone(), message.post.clone());
+        let granted = post_of(name.as_deref()).and_then(|post| match message.kind {
+            Kind::Ping => Ok(Some(Message::text("{\"type\":\"pong\"}"))),
+            Kind::Watch => self.watch(post, message.visitor.as_deref()).map(|()| None),
+            Kind::Unwatch => {
+                self.watched.remove(&post);
+                Ok(None)
             }
-            (Kind::Like | Kind::Unlike, Ok(post)) => self.change(post.clone(), message),
-        };
-        let refusal = match (granted, post) {
-            (Ok(()), Ok(_)) => return Ok(None),
-            (Err(refusal), Ok(post)) => refused(reference.as_deref(), Some(&post), &refusal),
-            (_, Err(refusal)) => refused(reference.as_deref(), None, &refusal),
-        };
-        Ok(Some(Message::text(refusal)))
+            Kind::Like | Kind::Unlike => self.change(post, message).map(|()| None),
+        });
+        Ok(granted.unwrap_or_else(|refusal| Some(Message::text(refused(&reference, &name, &refusal)))))
     }
 
     fn binary(&mut self, _: &[u8]) -> Result<Option<Message>, Refusal> {
