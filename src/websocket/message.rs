@@ -72,12 +72,9 @@ impl ClientMessage {
             _ => return Err(bad("a \"type\": watch, unwatch, like, unlike or ping")),
         };
         let text = |key: &'static str| fields.text(key).map_err(|()| bad(&format!("a string as \"{key}\"")));
-        let seq = match fields.0.get("seq") {
-            Some(seq) => Some(serde_json::from_str(seq.get()).ok().filter(|seq| *seq < SEQ_END)),
-            None => None,
-        };
-        let seq = seq.map(|seq| seq.ok_or_else(|| bad("a whole number below 2^53 as \"seq\""))).transpose()?;
-        let reference = text("ref")?;
+        let number = |seq: &&RawValue| serde_json::from_str(seq.get()).ok().filter(|seq| *seq < SEQ_END);
+        let seq = fields.0.get("seq").map(|seq| number(seq).ok_or_else(|| bad("a whole number below 2^53 as \"seq\"")));
+        let (seq, reference) = (seq.transpose()?, text("ref")?);
         if reference.as_ref().is_some_and(|reference| reference.len() > LONGEST_REF) {
             return Err(bad("at most 64 bytes as \"ref\""));
         }
