@@ -214,7 +214,7 @@ impl Outbox {
         let closed = gate.closed;
         let slot = gate.slot(index);
         // A fan-out may still hold the slot of a post that is not watched any more, and that has another one by now.
-        if closed || slot.post.as_ref() != Some(round.post()) {
+        if closed || !slot.post.as_ref().is_some_and(|post| post.is(round.post())) {
             return 0;
         }
         let last = slot.waiting.map_or(slot.last, |count| count.version);
@@ -381,6 +381,7 @@ impl Outbox {
     }
 
     /// One attempt: how many bytes the kernel took. It keeps the time since when something is left over.
+    #[inline]
     fn send(&self, gate: &mut Gate, bytes: &[u8]) -> usize {
         let taken = match self.wire.send_now(bytes) {
             Ok(taken) => taken,
