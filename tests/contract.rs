@@ -274,7 +274,7 @@ fn anything_else_is_answered_by_1008_and_a_reason_and_counts_nothing() {
         "",
         "16",
         "Like",
-        "like ",
+        "like!",
         "\"like\"",
         "[\"like\"]",
         "{}",
