@@ -61,14 +61,16 @@ impl BodyReader {
         matches!(self.state, State::Done)
     }
 
-    /// Takes bytes as they come; returns how many belong to the body. It is done when [`is_done`](Self::is_done).
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+    /// Takes bytes as they come, and hands on what is content; returns how many belong to the body. It is done when
+    /// [`is_done`](Self::is_done).
+    pub(crate) fn take(&mut self, bytes: &[u8], mut content: impl FnMut(&[u8])) -> Result<usize, Refusal> {
         let mut taken = 0;
         while taken < bytes.len() && !self.is_done() {
             match &mut self.state {
                 State::Done => {}
                 State::Data { left, chunked } => {
                     let step = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - taken);
+                    content(&bytes[taken..taken + step]);
                     taken += step;
                     *left -= step as u64;
                     if *left == 0 {
@@ -130,7 +132,7 @@ impl BodyReader {
 }
 
 fn too_large(most: u64) -> Refusal {
-    Refusal::new(413, format!("the body is longer than {most} bytes; none is needed"))
+    Refusal::new(413, format!("the body is longer than {most} bytes"))
 }
 
 /// RFC 9112 section 7.1: a hexadecimal number, then perhaps extensions, which are ignored.

@@ -11,7 +11,7 @@ use crate::{
     websocket::{self, Handshake},
 };
 use ::http::{
-    Method,
+    Method, Uri,
     header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN},
     uri::Authority,
 };
@@ -41,7 +41,7 @@ const OPTIONS: &Method = &Method::OPTIONS;
 /// The methods of a path, as `Allow` names them; `None` where there is nothing.
 fn allow(path: &str) -> Option<&'static str> {
     match path {
-        "/" | "/index.html" | "/likes" | "/healthz" | "/metrics" => Some("GET, HEAD, OPTIONS"),
+        "" | "/" | "/index.html" | "/likes" | "/healthz" | "/metrics" => Some("GET, HEAD, OPTIONS"),
         "/like" => Some("PUT, POST, OPTIONS"),
         "/liveLikes" => Some("GET, OPTIONS"),
         "*" => Some("GET, HEAD, PUT, POST, OPTIONS"),
@@ -57,37 +57,60 @@ fn is_open(path: &str, host: &Authority) -> bool {
     path == "/healthz" || path == "/metrics" && address(host.host()).is_some()
 }
 
+/// Of a path that is ours, what stands after the prefix, and the methods there.
+fn own<'t>(state: &State, target: &'t Uri) -> Option<(&'t str, &'static str)> {
+    let path = target.path();
+    let path = if path == "*" { path } else { path.strip_prefix(state.prefix.as_str())? };
+    if path == "/metrics" && state.metrics_apart { None } else { Some((path, allow(path)?)) }
+}
+
+/// Whether the body of a request is to be kept.
+pub(crate) fn wants_body(state: &State, request: &Request) -> bool {
+    state.fallback.is_some() && own(state, &request.target).is_none()
+}
+
 /// Answers a request. Framing has been judged; now the method is, then the host, then the path.
-pub(crate) fn answer(state: &State, request: &Request, peer: &mut Peer<'_>) -> Answer {
-    if !matches!(&request.method, GET | HEAD | PUT | POST | OPTIONS | &Method::DELETE | &Method::PATCH | &Method::TRACE)
-    {
+pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> Answer {
+    let own = own(state, &request.target);
+    let fallback = state.fallback.as_ref().filter(|_| own.is_none() && request.method != Method::CONNECT);
+    let is_known = matches!(
+        &request.method,
+        GET | HEAD | PUT | POST | OPTIONS | &Method::DELETE | &Method::PATCH | &Method::TRACE
+    );
+    if !is_known && fallback.is_none() {
         return Response::error(501, "unknown method").into();
     }
-    let path = request.target.path();
     if let Some(host) = &request.host
-        && !is_open(path, host)
+        && !own.is_some_and(|(path, _)| is_open(path, host))
         && !state.access.host(host, peer.loopback)
     {
         state.access.log_host(host);
         let problem = "this host name is not allowed; --allow-host NAME allows it";
         return refuse(state, Refused::Host, Response::error(403, problem)).into();
     }
-    let Some(allow) = allow(path) else { return Response::error(404, "there is nothing here").into() };
+    let Some((path, allow)) = own else {
+        return match fallback {
+            Some(fallback) => fallback.answer(request),
+            None => Response::error(404, "there is nothing here"),
+        }
+        .into();
+    };
+    let request = &request;
     let response = match (path, &request.method) {
+        ("", GET | HEAD) => Response::new(308).field("Location", format!("{}/", state.prefix)),
         ("/" | "/index.html", GET | HEAD) => state.page.answer(state.likes.count(), &request.fields),
         ("/likes", GET | HEAD) => count(state.likes.count()),
         ("/like", PUT | POST) => like(state, request, peer),
         ("/liveLikes", GET) => return upgrade(state, request),
         ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request),
         ("/healthz", GET | HEAD) => health(state),
-        ("/metrics", _) if state.metrics_apart => Response::error(404, "there is nothing here"),
         ("/metrics", GET | HEAD) => metrics(state),
         ("/likes" | "/like", OPTIONS) if request.fields.contains_key(ACCESS_CONTROL_REQUEST_METHOD) => {
             preflight(state, request, allow)
         }
         (_, method) => otherwise(method, allow),
     };
-    share(state, request, response).into()
+    if matches!(path, "/likes" | "/like") { share(state, request, response).into() } else { response.into() }
 }
 
 /// Answers a request to the address of the metrics, under whatever name: monitors come by address.
@@ -173,9 +196,6 @@ fn preflight(state: &State, request: &Request, allow: &'static str) -> Response 
 
 /// Lets a page of an allowed origin read the response.
 fn share(state: &State, request: &Request, response: Response) -> Response {
-    if !matches!(request.target.path(), "/likes" | "/like") {
-        return response;
-    }
     let response = response.field("Vary", "Origin");
     match request.fields.get(ORIGIN) {
         Some(origin) if state.access.origin(origin, request.host.as_ref()) => {
