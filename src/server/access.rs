@@ -22,7 +22,7 @@ const LOGGED: usize = 100;
 const LONGEST: usize = 300;
 
 /// The names that are allowed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Access {
     hosts: Vec<Authority>,
     origins: Vec<Origin>,
@@ -44,15 +44,13 @@ impl Access {
         let no_origin = "an origin such as https://blog.example, a host name, or * for any origin (no path, no other \
             wildcard, not null or file://)";
         let bad = |name: &str, expected| Error::Name { name: name.to_owned(), expected };
-        let is_any = |name: &&String| *name == "*";
+        let host = |text: &String| name(text).ok_or_else(|| bad(text, no_host));
+        let origin = |text: &String| Origin::read(text).ok_or_else(|| bad(text, no_origin));
+        let (any, origins): (Vec<_>, Vec<_>) = origins.iter().partition(|text| *text == "*");
         Ok(Self {
-            hosts: hosts.iter().map(|text| name(text).ok_or_else(|| bad(text, no_host))).collect::<Result<_>>()?,
-            origins: origins
-                .iter()
-                .filter(|text| !is_any(text))
-                .map(|text| Origin::read(text).ok_or_else(|| bad(text, no_origin)))
-                .collect::<Result<_>>()?,
-            any_origin: origins.iter().any(|text| is_any(&text)),
+            hosts: hosts.iter().map(host).collect::<Result<_>>()?,
+            origins: origins.into_iter().map(origin).collect::<Result<_>>()?,
+            any_origin: !any.is_empty(),
             logged: Mutex::default(),
         })
     }
@@ -114,8 +112,10 @@ impl Access {
     pub(crate) fn log_origin(&self, origin: &HeaderValue) {
         let text = origin.to_str().unwrap_or_default();
         self.log_once(match Origin::read(text) {
-            Some(_) => format!("refused a page of the origin {text}; --allow-origin {text} allows it"),
-            None => {
+            Some(Origin { scheme: Some(_), .. }) => {
+                format!("refused a page of the origin {text}; --allow-origin {text} allows it")
+            }
+            _ => {
                 let origin = origin.as_bytes().escape_ascii();
                 format!("refused a page of the origin `{origin}`; only --allow-origin '*', for any origin, allows it")
             }
