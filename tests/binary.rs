@@ -11,12 +11,18 @@ mod watcher;
 use folder::Folder;
 use live_likes::FileStore;
 use reserved::Reserved;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{OFlags, XattrFlags, getxattr, setxattr},
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+};
 use std::{
     env,
     fs::{self, File},
-    io::{BufRead, BufReader, Read},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown},
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -32,7 +38,18 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// The binary in a folder of its own, so with a `db.txt` of its own, and without our environment.
 fn binary(folder: &Folder) -> Command {
-    let mut command = Command::new(BINARY);
+    program(folder, BINARY)
+}
+
+/// The binary with these arguments, started by a shell that does something first.
+fn binary_after(folder: &Folder, preparation: &str, arguments: &[&str]) -> Command {
+    let mut shell = program(folder, "/bin/sh");
+    shell.arg("-c").arg(format!(r#"{preparation} exec "$0" "$@""#)).arg(BINARY).args(arguments);
+    shell
+}
+
+fn program(folder: &Folder, path: &str) -> Command {
+    let mut command = Command::new(path);
     // But for where `.ci/tsan` has it write what it finds.
     let tsan = env::var_os("TSAN_OPTIONS").map(|options| ("TSAN_OPTIONS", options));
     command
@@ -127,6 +144,17 @@ fn run(folder: &Folder, arguments: &[&str]) -> Ended {
     Process::start(command).end()
 }
 
+/// The lines of a log, each without the time that it must begin with.
+fn log_lines(log: &str) -> Vec<&str> {
+    let without_time = |line| {
+        let (time, rest) = str::split_once(line, ' ').unwrap_or_else(|| panic!("no time in {line:?}"));
+        let time = humantime::parse_rfc3339(time).unwrap_or_else(|e| panic!("{e} in {line:?}"));
+        assert!(time.elapsed().unwrap() < 10 * LONG, "{line:?} is of another time");
+        rest
+    };
+    log.lines().map(without_time).collect()
+}
+
 fn saved(folder: &Folder) -> u64 {
     fs::read_to_string(folder.join("db.txt")).unwrap().parse().unwrap()
 }
@@ -196,6 +224,63 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
+fn without_a_terminal_sighup_is_ignored() {
+    let folder = Folder::new();
+    let (process, addr) = serve_in(&folder);
+    let mut peer = Peer::connect(addr);
+    assert_eq!(peer.count(), 0);
+    process.signal(Signal::HUP);
+    process.signal(Signal::HUP);
+    peer.like();
+    assert_eq!(peer.count(), 1);
+    // Nor has it begun to stop: the next signal is the first.
+    process.signal(Signal::TERM);
+    assert_eq!(peer.closed(), 1001);
+    drop(peer);
+    let ended = process.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("SIGHUP is ignored"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_closed_terminal_stops_it_gracefully() {
+    let folder = Folder::new();
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let no_control = OFlags::NOCTTY.bits().cast_signed();
+    let inside = File::options().read(true).write(true).custom_flags(no_control).open(name).unwrap();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0"]).stdin(inside.try_clone().unwrap()).stderr(inside);
+    let (process, addr) = serve(command);
+    let mut peer = Peer::connect(addr);
+    peer.like();
+    while peer.count() < 1 {}
+    drop(terminal);
+    // The shell's and the kernel's: the second does not end it before this peer has answered the close frame.
+    process.signal(Signal::HUP);
+    assert_eq!(peer.last_count_and_close_code(), (None, 1001));
+    process.signal(Signal::HUP);
+    drop(peer);
+    assert_eq!(process.end().code, Some(0));
+    assert_eq!(saved(&folder), 1);
+}
+
+#[test]
+fn each_line_of_the_log_begins_with_the_time() {
+    let folder = Folder::new();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0", "--log", "debug"]);
+    let (process, addr) = serve(command);
+    assert!(get(addr, "/two words").starts_with("HTTP/1.1 400 "));
+    process.signal(Signal::TERM);
+    let ended = process.end();
+    let lines = log_lines(&ended.stderr);
+    assert!(lines.len() >= 3 && lines[0].starts_with("debug: "), "{lines:?}");
+    assert_eq!(lines.last(), Some(&"info: stopped with 0 likes saved"));
+}
+
+#[test]
 fn what_keeps_it_from_running_is_said_and_ends_it_with_1() {
     let folder = Folder::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -216,7 +301,8 @@ fn what_keeps_it_from_running_is_said_and_ends_it_with_1() {
         assert_eq!(ended.code, Some(1), "{arguments:?}: {}", ended.stderr);
         assert_eq!(ended.stdout, "", "{arguments:?}");
         assert!(told.iter().all(|word| ended.stderr.contains(word)), "{} should tell {told:?}", ended.stderr);
-        assert!(ended.stderr.starts_with("live-likes: ") && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+        let [line] = log_lines(&ended.stderr)[..] else { panic!("one line is enough: {}", ended.stderr) };
+        assert!(line.starts_with("error: cannot "), "{line}");
     }
     assert_eq!(fs::read(folder.join("bad.txt")).unwrap(), b"NaN");
 }
@@ -270,7 +356,7 @@ fn bad_usage_is_said_and_ends_it_with_2() {
     command.env("LIVE_LIKES_CONNECTIONS", "many");
     let ended = Process::start(command).end();
     assert_eq!(ended.code, Some(2));
-    assert!(ended.stderr.contains("LIVE_LIKES_CONNECTIONS cannot be `many`"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("invalid value `many` for LIVE_LIKES_CONNECTIONS"), "{}", ended.stderr);
 }
 
 #[test]
@@ -313,19 +399,20 @@ fn the_environment_serves_too_and_a_flag_goes_before_it() {
     let mut command = binary(&folder);
     command.env("PORT", "0");
     let (process, addr) = serve(command);
-    assert!(addr.ip().is_loopback() && addr.port() != 0);
+    assert!(addr.ip().is_unspecified() && addr.port() != 0, "a platform that sets PORT reaches no loopback address");
+    assert!(get((Ipv4Addr::LOCALHOST, addr.port()).into(), "/likes").starts_with("HTTP/1.1 200 "));
     process.signal(Signal::TERM);
     assert_eq!(process.end().code, Some(0));
 }
 
 /// Has it serve likes while standard output and error are what `redirect` makes of them.
-fn serves_without_a_voice(redirect: impl FnOnce(&Folder, Vec<String>) -> Command) {
+fn serves_without_a_voice(redirect: impl FnOnce(&Folder, &[&str]) -> Command) {
     let folder = Folder::new();
     // It cannot say which port it took.
     let reserved = Reserved::new();
     let addr = reserved.addr;
-    let arguments = ["--addr", &addr.to_string(), "--log", "debug", "--keep-alive", "1"].map(str::to_owned);
-    let process = Process::start(redirect(&folder, arguments.to_vec()));
+    let arguments = ["--addr", &addr.to_string(), "--log", "debug", "--keep-alive", "1"];
+    let process = Process::start(redirect(&folder, &arguments));
     let deadline = Instant::now() + LONG;
     while TcpStream::connect(addr).is_err() {
         assert!(Instant::now() < deadline, "it should listen");
@@ -366,17 +453,11 @@ fn standard_output_and_error_may_be_full() {
 
 #[test]
 fn standard_output_and_error_may_be_closed() {
-    serves_without_a_voice(|folder, arguments| {
-        let mut command = binary(folder);
-        let (program, shell) = (command.get_program().to_owned(), r#"exec "$0" "$@" >&- 2>&- <&-"#);
-        command = Command::new("/bin/sh");
-        command.current_dir(&**folder).args(["-c", shell]).arg(program).args(arguments);
-        command
-    });
+    serves_without_a_voice(|folder, arguments| binary_after(folder, "exec >&- 2>&- <&-;", arguments));
 }
 
 #[test]
-fn nobody_need_read_standard_output_and_error() {
+fn standard_output_and_error_may_have_lost_their_reader() {
     serves_without_a_voice(|folder, arguments| {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -386,13 +467,101 @@ fn nobody_need_read_standard_output_and_error() {
     });
 }
 
+/// A pipe that takes nothing more until it is read, and its length.
+fn full_pipe() -> (PipeReader, PipeWriter, usize) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    let mut length = 0;
+    for block in [4096, 1] {
+        while let Ok(written) = writer.write(&vec![b'#'; block]) {
+            length += written;
+        }
+    }
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    (reader, writer, length)
+}
+
+#[test]
+fn nobody_need_read_standard_output_and_error() {
+    let (_reader, writer, _) = full_pipe();
+    serves_without_a_voice(|folder, arguments| {
+        let mut command = binary(folder);
+        command.args(arguments).stdout(writer.try_clone().unwrap()).stderr(writer);
+        command
+    });
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nothing_up_and_tells_later_how_much_was_dropped() {
+    const BAD_REQUESTS: usize = 3000;
+    let folder = Folder::new();
+    let (reader, writer, length) = full_pipe();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0", "--log", "debug"]).stderr(writer);
+    let (process, addr) = serve(command);
+    let mut peer = Peer::connect(addr);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..BAD_REQUESTS / 4 {
+                    assert!(get(addr, "/two words").starts_with("HTTP/1.1 400 "));
+                }
+            });
+        }
+    });
+    for count in 0..10 {
+        assert_eq!(peer.count(), count);
+        peer.like();
+    }
+    assert!(get(addr, "/healthz").starts_with("HTTP/1.1 200 "));
+
+    // Once it is read again, there are the lines that found room, then how many did not, then what is new.
+    let mut log = BufReader::new(reader);
+    log.read_exact(&mut vec![0; length]).unwrap();
+    let mut lines = log.lines().map(Result::unwrap);
+    let (mut kept, mut dropped) = (0, None);
+    while dropped.is_none() {
+        let line = lines.next().unwrap();
+        let words: Vec<_> = log_lines(&line)[0].split(' ').map(str::to_owned).collect();
+        if words[..2] == ["warn:", "dropped"] {
+            dropped = Some(words[2].parse::<usize>().unwrap());
+        } else {
+            kept += 1;
+        }
+    }
+    assert_eq!(kept + dropped.unwrap(), BAD_REQUESTS);
+    assert!(get(addr, "/two words").starts_with("HTTP/1.1 400 "));
+    let line = lines.next().unwrap();
+    assert!(line.contains(" debug: ") && line.contains("400"), "{line}");
+
+    process.signal(Signal::TERM);
+    assert_eq!(peer.closed(), 1001);
+    drop(peer);
+    assert_eq!(process.end().code, Some(0));
+    let last = lines.last().unwrap();
+    assert!(last.contains("stopped with 10 likes saved"), "what waits at the end is written: {last}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_hold_up_a_stop() {
+    let folder = Folder::new();
+    let (_reader, writer, _) = full_pipe();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0"]).stderr(writer);
+    let (process, addr) = serve(command);
+    assert!(put(addr).ends_with(r#"{"numLikes":1}"#));
+    process.signal(Signal::TERM);
+    assert_eq!(process.end().code, Some(0));
+    assert_eq!(saved(&folder), 1);
+}
+
 #[test]
 fn likes_that_can_be_saved_no_more_end_it_with_1_in_its_time() {
     let folder = Folder::new();
     let (data, away) = (folder.join("data"), folder.join("away"));
     fs::create_dir(&data).unwrap();
     let mut command = binary(&folder);
-    command.args(["--addr", "127.0.0.1:0", "--db", "data/db.txt"]);
+    command.args(["--addr", "127.0.0.1:0", "--db", "data/db.txt", "--stop-within", "1"]);
     let (process, addr) = serve(command);
     let mut peer = Peer::connect(addr);
     assert_eq!(peer.count(), 0);
@@ -423,4 +592,62 @@ fn likes_that_were_all_refused_do_not_hold_it_up() {
     assert!(put(addr).starts_with("HTTP/1.1 503 "));
     process.signal(Signal::TERM);
     assert_eq!(process.end().code, Some(0));
+}
+
+#[test]
+fn a_new_database_is_made_under_the_umask() {
+    for (umask, mode) in [("027", 0o640), ("002", 0o664), ("077", 0o600)] {
+        let folder = Folder::new();
+        let (process, addr) = serve(binary_after(&folder, &format!("umask {umask};"), &["--addr", "127.0.0.1:0"]));
+        let made = || fs::metadata(folder.join("db.txt")).unwrap().mode() & 0o7777;
+        assert_eq!(made(), mode, "umask {umask}");
+        assert!(put(addr).starts_with("HTTP/1.1 200 "));
+        assert_eq!(made(), mode, "umask {umask}");
+        process.signal(Signal::TERM);
+        assert_eq!(process.end().code, Some(0));
+    }
+}
+
+#[test]
+fn a_file_whose_group_or_access_list_cannot_be_kept_is_open_to_fewer() {
+    const PROCESS: u32 = 12345;
+    const GROUP: u32 = 54321;
+    // A user's rights and the owning group's, under a mask that lets both through.
+    let list = |(user, group): (u8, u8)| {
+        let entries =
+            [(1, 6, u32::MAX), (2, user, PROCESS), (4, group, u32::MAX), (16, 6, u32::MAX), (32, 4, u32::MAX)];
+        let entry = |(tag, rights, id): (u8, u8, u32)| [&[tag, 0, rights, 0], &id.to_le_bytes()[..]].concat();
+        [vec![2, 0, 0, 0], entries.map(entry).concat()].concat()
+    };
+    // The groups of the process, the file's mode, its list, and what its mode and group are after a save.
+    for (groups, mode, rights, left) in [
+        (GROUP, 0o664, None, (0o664, GROUP)),
+        (PROCESS, 0o664, None, (0o644, PROCESS)),
+        (PROCESS, 0o646, None, (0o644, PROCESS)),
+        (GROUP, 0o664, Some((6, 0)), (0o664, GROUP)),
+        (PROCESS, 0o664, Some((6, 0)), (0o600, PROCESS)),
+    ] {
+        let folder = Folder::new();
+        let (db, program) = (folder.join("db.txt"), folder.join("live-likes"));
+        fs::write(&db, "16").unwrap();
+        fs::set_permissions(&db, fs::Permissions::from_mode(mode)).unwrap();
+        if chown(&db, Some(0), Some(GROUP)).is_err() || chown(&*folder, Some(PROCESS), None).is_err() {
+            return eprintln!("nothing is tested here: only root gives a file away");
+        }
+        let set = rights.map(|rights| setxattr(&db, "system.posix_acl_access", &list(rights), XattrFlags::empty()));
+        if set == Some(Err(Errno::NOTSUP)) {
+            return eprintln!("no access list is tested here: {} has none", folder.display());
+        }
+        // The build's folder may be closed to that user.
+        fs::copy(BINARY, &program).unwrap();
+        let words = format!("setpriv --reuid {PROCESS} --regid {PROCESS} --groups {groups} ./live-likes");
+        let (process, addr) = serve(binary_after(&folder, &format!("exec {words} --addr 127.0.0.1:0;"), &[]));
+        assert!(put(addr).ends_with(r#"{"numLikes":17}"#), "{left:?}");
+        process.signal(Signal::TERM);
+        assert_eq!(process.end().code, Some(0));
+        let metadata = fs::metadata(&db).unwrap();
+        assert_eq!((metadata.mode() & 0o7777, metadata.gid()), left, "was {mode:o} with {rights:?}");
+        let kept = getxattr(&db, "system.posix_acl_access", &mut [0; 64][..]).is_ok();
+        assert_eq!(kept, rights.is_some() && groups == GROUP);
+    }
 }

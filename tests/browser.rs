@@ -531,7 +531,7 @@ fn the_picture_for_the_readme_can_be_taken() {
     let counter = Counter::start("1233");
     let browser = Browser::start();
     let window = browser.window();
-    window.resize(960, 440, 1.5);
+    window.resize(960, 412, 1.5);
     window.prefer(&[("prefers-color-scheme", "light"), ("prefers-reduced-motion", "reduce")]);
     window.call("Page.setBypassCSP", json!({ "enabled": true })); // for the style of TWO_WINDOWS
     let clear = json!({ "color": { "r": 0, "g": 0, "b": 0, "a": 0 } });
@@ -682,7 +682,7 @@ const TWO_WINDOWS: &str = "
   div { flex: 1; overflow: hidden; border-radius: 12px; background: #dfe2ea; }
   div { box-shadow: 0 0 0 1px #c9cdd8, 0 6px 16px #171a2330; }
   p { margin: 0; padding: 0 16px; font: 26px/32px sans-serif; color: #aab0bf; }
-  iframe { display: block; width: 100%; height: 368px; border: 0; }
+  iframe { display: block; width: 100%; height: 340px; border: 0; }
 </style>
 </head>
 <body>

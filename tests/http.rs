@@ -250,6 +250,7 @@ fn one_valid_host_is_asked_for() {
         "Host:\r\n",
         "Host: \r\n",
         "Host: localhost, localhost\r\n",
+        "Host: localhost,localhost\r\n",
         "Host: user@localhost\r\n",
         "Host: localhost/likes\r\n",
         "Host: http://localhost\r\n",
@@ -263,6 +264,10 @@ fn one_valid_host_is_asked_for() {
         "Host: [localhost]\r\n",
         "Host: ::1\r\n",
         "Host: [::1]x\r\n",
+        "Host: x[::1]\r\n",
+        "Host: local%68ost\r\n",
+        "Host: localhost@localhost\r\n",
+        "Host: localhost:80@localhost:80\r\n",
         "Host: localhost?\r\n",
         "Host: localhost#\r\n",
         "Host: local\\host\r\n",
@@ -336,10 +341,9 @@ fn an_asterisk_goes_with_options_and_an_authority_with_nothing() {
         ("OPTIONS ** HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         ("PUT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
     ]);
-    answered(&[
-        ("CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
-        ("OPTIONS /likes HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
-    ]);
+    // What follows a request for a tunnel is not read as a request.
+    rejected(&[("CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\nPUT /like HTTP/1.1\r\nHost: a\r\n\r\n", 501)]);
+    answered(&[("OPTIONS /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", 404)]);
 }
 
 // RFC 9112 section 3; RFC 6585 section 5.
@@ -408,16 +412,16 @@ fn an_unknown_method_is_501_and_one_that_is_not_allowed_is_405_and_says_what_is(
         ("BREW", "/likes", 501, None),
         ("get", "/likes", 501, None),
         ("PROPFIND", "/nothing", 501, None),
-        ("DELETE", "/likes", 405, Some("GET, HEAD")),
-        ("PUT", "/likes", 405, Some("GET, HEAD")),
-        ("GET", "/like", 405, Some("PUT, POST")),
-        ("HEAD", "/like", 405, Some("PUT, POST")),
-        ("PATCH", "/like", 405, Some("PUT, POST")),
-        ("TRACE", "/", 405, Some("GET, HEAD")),
-        ("POST", "/index.html", 405, Some("GET, HEAD")),
-        ("POST", "/healthz", 405, Some("GET, HEAD")),
-        ("DELETE", "/metrics", 405, Some("GET, HEAD")),
-        ("PUT", "/liveLikes", 405, Some("GET")),
+        ("DELETE", "/likes", 405, Some("GET, HEAD, OPTIONS")),
+        ("PUT", "/likes", 405, Some("GET, HEAD, OPTIONS")),
+        ("GET", "/like", 405, Some("PUT, POST, OPTIONS")),
+        ("HEAD", "/like", 405, Some("PUT, POST, OPTIONS")),
+        ("PATCH", "/like", 405, Some("PUT, POST, OPTIONS")),
+        ("TRACE", "/", 405, Some("GET, HEAD, OPTIONS")),
+        ("POST", "/index.html", 405, Some("GET, HEAD, OPTIONS")),
+        ("POST", "/healthz", 405, Some("GET, HEAD, OPTIONS")),
+        ("DELETE", "/metrics", 405, Some("GET, HEAD, OPTIONS")),
+        ("PUT", "/liveLikes", 405, Some("GET, OPTIONS")),
         ("DELETE", "/nothing", 404, None),
     ] {
         peer.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
@@ -532,6 +536,25 @@ fn a_malformed_chunk_ends_the_connection() {
         "1;a\nb\r\nx\r\n0\r\n\r\n",
         "1;a\0b\r\nx\r\n0\r\n\r\n",
         "1\u{c};a\r\nx\r\n0\r\n\r\n",
+        // Extensions, section 7.1.1.
+        "1;\r\nx\r\n0\r\n\r\n",
+        "1; \r\nx\r\n0\r\n\r\n",
+        "1;;a\r\nx\r\n0\r\n\r\n",
+        "1;a;\r\nx\r\n0\r\n\r\n",
+        "1;a \r\nx\r\n0\r\n\r\n",
+        "1;a b\r\nx\r\n0\r\n\r\n",
+        "1;=b\r\nx\r\n0\r\n\r\n",
+        "1;a=\r\nx\r\n0\r\n\r\n",
+        "1;a=b=c\r\nx\r\n0\r\n\r\n",
+        "1;bad[=x\r\nx\r\n0\r\n\r\n",
+        "1;a=b]\r\nx\r\n0\r\n\r\n",
+        "1;a=\"b\r\nx\r\n0\r\n\r\n",
+        "1;a=\"b\\\"\r\nx\r\n0\r\n\r\n",
+        "1;a=\"b\"c\r\nx\r\n0\r\n\r\n",
+        "1;a=\"\u{7f}\"\r\nx\r\n0\r\n\r\n",
+        "1;\"a\"\r\nx\r\n0\r\n\r\n",
+        "1;a\u{e9}\r\nx\r\n0\r\n\r\n",
+        "0;\r\n\r\n",
         "1\r\nx\r\n0\r\n\n",
         "0\r\n folded: x\r\n\r\n",
         "0\r\nX : y\r\n\r\n",
@@ -543,6 +566,13 @@ fn a_malformed_chunk_ends_the_connection() {
     .map(chunks)
     .collect();
     rejected(&bad.iter().map(|request| (request.as_str(), 400)).collect::<Vec<_>>());
+    let site = Site::new(|_| {});
+    for extensions in
+        [";a", " ;\ta", ";a=b", ";a = b ; c", ";a=\"\"", ";a=\"b;c=\\\" \u{e9}\t\" ;d", ";!#$%&'*+-.^_`|~=1;a"]
+    {
+        let like = raw(&chunks(&format!("1{extensions}\r\nx\r\n0{extensions}\r\n\r\n")));
+        assert_eq!(site.connect().ask(like).status, 200, "{extensions}");
+    }
     let long: Vec<_> = ["10001\r\n", "FFFFFFFFFFFFFFFF\r\n", "ffff\r\n"].into_iter().map(chunks).collect();
     let (fits, long) = long.split_last().unwrap();
     rejected(&long.iter().map(|request| (request.as_str(), 413)).collect::<Vec<_>>());
@@ -774,17 +804,23 @@ fn every_answer_has_a_date_a_type_and_an_end() {
 
 // RFC 9110 section 7.8.
 #[test]
-fn an_upgrade_that_is_not_offered_is_ignored() {
-    answered(&[
-        ("GET /likes HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", 200),
-        ("GET /likes HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 200),
-        ("GET /liveLikes HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", 426),
-    ]);
+fn an_upgrade_that_is_not_offered_is_ignored_but_for_the_end_of_the_connection() {
     let site = Site::new(|_| {});
-    let mut peer = site.connect();
-    let answer =
-        peer.ask("GET /likes HTTP/1.0\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
-    assert_eq!((answer.status, answer.closes()), (200, true));
+    for (method, path, version, status) in [
+        ("GET", "/likes", "HTTP/1.1", 200),
+        ("GET", "/likes", "HTTP/1.0", 200),
+        ("GET", "/", "HTTP/1.1", 200),
+        ("GET", "/liveLikes", "HTTP/1.1", 426),
+        ("GET", "http://localhost/nothing", "HTTP/1.1", 404),
+    ] {
+        let mut peer = site.connect();
+        let start = format!("{method} {path} {version}\r\nHost: localhost\r\n");
+        peer.send([format!("{start}Upgrade: h2c\r\nConnection: Upgrade\r\n\r\n").as_bytes(), PUT].concat());
+        let answer = peer.answer();
+        assert_eq!((answer.status, answer.closes()), (status, true), "{answer:?}");
+        peer.ends();
+    }
+    assert_eq!(site.likes.count(), 0);
 }
 
 // RFC 9110 section 14.2.

@@ -1,4 +1,4 @@
-//! What `db.txt` may be, and what becomes of it: each rule of the file store, through its public door.
+//! What `db.txt` may be, and what becomes of it: each rule of the file store, through its public functions.
 
 #[path = "support/folder.rs"]
 mod folder;
@@ -7,12 +7,17 @@ mod scripted;
 
 use folder::Folder;
 use live_likes::{Error, FileStore, Likes};
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::{
+    buffer::spare_capacity,
+    fs::{CWD, FileType, Mode, XattrFlags, getxattr, removexattr, setxattr},
+    io::Errno,
+};
 use scripted::OneCounter;
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
+    process::Command,
     sync::mpsc::RecvTimeoutError,
     time::{Duration, Instant},
 };
@@ -81,7 +86,10 @@ fn a_missing_file_is_created_with_0() {
     let path = folder.join("db.txt");
     assert_eq!(total(&path), 0);
     assert_eq!(fs::read(&path).unwrap(), b"0");
-    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o644);
+    // With the mode that any new file has; under another umask: tests/binary.rs.
+    fs::write(folder.join("other.txt"), "0").unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode();
+    assert_eq!(mode(&path), mode(&folder.join("other.txt")));
 }
 
 #[test]
@@ -196,12 +204,13 @@ fn links_in_a_ring_are_refused() {
 }
 
 #[test]
-fn the_permissions_are_kept() {
-    for mode in [0o600, 0o640, 0o444, 0o666] {
-        let folder = Folder::new();
-        let path = database(&folder, "16");
+fn the_mode_is_kept_also_one_that_is_set_meanwhile() {
+    let folder = Folder::new();
+    let path = database(&folder, "16");
+    let mut store = None;
+    for mode in [0o600, 0o640, 0o444, 0o666, 0o604] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        let Ok(mut store) = FileStore::open(&path) else { continue };
+        let store = store.get_or_insert_with(|| FileStore::open(&path).unwrap());
         store.add(1).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode, "{mode:o}");
     }
@@ -211,12 +220,141 @@ fn the_permissions_are_kept() {
 fn the_owner_is_kept_where_that_is_permitted() {
     let folder = Folder::new();
     let path = database(&folder, "16");
-    if std::os::unix::fs::chown(&path, Some(12345), Some(54321)).is_err() {
-        return; // only root gives a file away
+    let mut store = FileStore::open(&path).unwrap();
+    for (owner, group) in [(12345, 54321), (12345, 0), (0, 54321)] {
+        if chown(&path, Some(owner), Some(group)).is_err() {
+            return eprintln!("nothing is tested here: only root gives a file away");
+        }
+        store.add(1).unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (owner, group));
+    }
+}
+
+#[test]
+fn a_file_in_a_set_group_id_folder_has_the_group_of_the_folder_if_it_is_new_and_else_its_own() {
+    let folder = Folder::new();
+    if chown(&*folder, None, Some(54321)).is_err() {
+        return eprintln!("nothing is tested here: only root gives a folder away");
+    }
+    fs::set_permissions(&*folder, fs::Permissions::from_mode(0o2775)).unwrap();
+    let path = folder.join("db.txt");
+    let group = || fs::metadata(&path).unwrap().gid();
+    let mut store = FileStore::open(&path).unwrap();
+    assert_eq!(group(), 54321);
+    store.add(1).unwrap();
+    assert_eq!(group(), 54321);
+    chown(&path, None, Some(999)).unwrap();
+    store.add(1).unwrap();
+    assert_eq!(group(), 999);
+}
+
+/// A POSIX access list: what user 12345 and the owning group may do, and at most (the mask).
+fn access_list(user: u16, group: u16, mask: u16) -> Vec<u8> {
+    let nobody = u32::MAX;
+    let entries =
+        [(0x01, 6, nobody), (0x02, user, 12345), (0x04, group, nobody), (0x10, mask, nobody), (0x20, 0, nobody)];
+    let entry = |(tag, rights, id): (u16, u16, u32)| {
+        [tag.to_le_bytes().as_slice(), &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    [2u32.to_le_bytes().to_vec(), entries.map(entry).concat()].concat()
+}
+
+const ACCESS: &str = "system.posix_acl_access";
+const DEFAULT: &str = "system.posix_acl_default";
+
+/// Sets a list. Returns whether that is possible here.
+fn set_list(path: &Path, name: &str, list: &[u8]) -> bool {
+    let set = setxattr(path, name, list, XattrFlags::empty());
+    if set == Err(Errno::NOTSUP) {
+        eprintln!("nothing is tested here: {} is on a file system without access lists", path.display());
+        return false;
+    }
+    set.unwrap();
+    true
+}
+
+fn list(path: &Path) -> Option<Vec<u8>> {
+    let mut list = Vec::with_capacity(1024);
+    getxattr(path, ACCESS, spare_capacity(&mut list)).ok().map(|_| list)
+}
+
+#[test]
+fn an_access_list_is_kept_also_one_that_is_set_or_removed_meanwhile() {
+    let folder = Folder::new();
+    let path = database(&folder, "16");
+    // The group's bits of the mode are the mask here, and more than the group may do.
+    let first = access_list(6, 0, 6);
+    if !set_list(&path, ACCESS, &first) {
+        return;
+    }
+    let mut store = FileStore::open(&path).unwrap();
+    store.add(1).unwrap();
+    assert_eq!((list(&path), fs::metadata(&path).unwrap().mode() & 0o777), (Some(first), 0o660));
+
+    let second = access_list(4, 4, 4);
+    set_list(&path, ACCESS, &second);
+    store.add(1).unwrap();
+    assert_eq!((list(&path), fs::metadata(&path).unwrap().mode() & 0o777), (Some(second), 0o640));
+
+    removexattr(&path, ACCESS).unwrap();
+    store.add(1).unwrap();
+    assert_eq!((list(&path), fs::metadata(&path).unwrap().mode() & 0o777), (None, 0o640));
+}
+
+#[test]
+fn a_file_without_an_access_list_gets_none_from_its_folder() {
+    let folder = Folder::new();
+    let path = database(&folder, "16");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+    if !set_list(&folder, DEFAULT, &access_list(6, 6, 6)) {
+        return;
     }
     FileStore::open(&path).unwrap().add(1).unwrap();
-    let metadata = fs::metadata(&path).unwrap();
-    assert_eq!((metadata.uid(), metadata.gid()), (12345, 54321));
+    assert_eq!((list(&path), fs::metadata(&path).unwrap().mode() & 0o777), (None, 0o664));
+
+    // A new one does, as any new file.
+    let new = folder.join("new.txt");
+    let mut store = FileStore::open(&new).unwrap();
+    let inherited = list(&new);
+    assert_eq!(inherited, Some(access_list(6, 6, 6)));
+    store.add(1).unwrap();
+    assert_eq!(list(&new), inherited);
+}
+
+#[test]
+fn a_file_that_is_mounted_by_itself_is_refused_at_the_start() {
+    let folder = Folder::new();
+    let (path, other) = (database(&folder, "16"), folder.join("other.txt"));
+    fs::write(&other, "17").unwrap();
+    let run = |command: &str, arguments: &[&Path]| {
+        Command::new(command).args(arguments).output().is_ok_and(|output| output.status.success())
+    };
+    if !run("mount", &[Path::new("--bind"), &other, &path]) {
+        return eprintln!("nothing is tested here: this user may not mount a file");
+    }
+    let opened = FileStore::open(&path).map(|mut store| store.add(1));
+    while !run("umount", &[&path]) {}
+    let told = opened.unwrap_err().to_string();
+    assert!(told.contains("db.txt") && told.contains("mount the folder"), "{told}");
+    assert_eq!(folder.names(), ["db.txt", "other.txt"]);
+}
+
+#[test]
+fn a_file_that_may_not_be_replaced_is_refused_at_the_start() {
+    let folder = Folder::new();
+    let path = database(&folder, "16");
+    let chattr =
+        |change| Command::new("chattr").arg(change).arg(&path).output().is_ok_and(|output| output.status.success());
+    for (set, clear) in [("+i", "-i"), ("+a", "-a")] {
+        if !chattr(set) {
+            return eprintln!("nothing is tested here: this user may not make a file immutable");
+        }
+        let opened = FileStore::open(&path).map(|mut store| store.add(1));
+        assert!(chattr(clear));
+        let told = opened.unwrap_err().to_string();
+        assert!(told.contains("db.txt") && told.contains("chattr"), "{told}");
+    }
 }
 
 #[test]
@@ -323,7 +461,6 @@ fn what_a_crash_left_is_cleaned_up() {
     assert_eq!(folder.names(), ["db.txt", "db.txt.lock", "other"]);
 }
 
-/// Has a like fail while the folder is broken, and another succeed when it is mended.
 #[test]
 fn what_stands_in_the_way_of_a_save_is_refused_at_the_start() {
     let folder = Folder::new();
@@ -334,6 +471,7 @@ fn what_stands_in_the_way_of_a_save_is_refused_at_the_start() {
     assert_eq!(fs::read(&path).unwrap(), b"16");
 }
 
+/// Has a like fail while the folder is broken, and another succeed when it is mended.
 fn shows_nothing_and_recovers(folder: &Path, break_it: impl FnOnce(), mend_it: impl FnOnce()) {
     let path = database(folder, "16");
     let likes = Likes::open(&path).unwrap();

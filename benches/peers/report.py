@@ -6,14 +6,22 @@ from typing import Callable, NamedTuple
 
 OURS = "live-likes"
 
-# What each is, and what a count that a client has been shown is worth after a power cut.
+EACH = "each"
+MEMORY = "in memory: gone with the process"
+
+# What each is, which counts a client is shown, and what such a count is worth after a power cut.
 PEERS = {
-    OURS: ("Live Likes", "**safe**: flushed to the disk before it is shown"),
-    "ws": ("ws", "db.txt is read and written at each like, but never flushed: a power cut takes likes back"),
-    "ws-durable": ("ws, durable", "**safe**: as `ws`, but each like is saved as Live Likes saves a batch"),
-    "ws-memory": ("ws, memory", "in memory: gone with the process"),
-    "bun": ("Bun", "in memory: gone with the process"),
-    "axum": ("axum", "in memory: gone with the process; a client too far behind misses counts"),
+    OURS: (
+        "Live Likes",
+        "each of up to 64 that were saved since the last; of more, and to a client that is behind, the newest",
+        "**safe**: flushed to the disk before it is shown",
+    ),
+    "ws": ("ws", EACH, "db.txt is read and written at each like, but never flushed: a power cut takes likes back"),
+    "ws-durable": ("ws, durable", EACH, "**safe**: as `ws`, but each like is saved as Live Likes saves a batch"),
+    "ws-memory": ("ws, memory", EACH, MEMORY),
+    "bun": ("Bun", EACH, MEMORY),
+    "bun-newest": ("Bun, newest", "the newest, every 10 ms at most", MEMORY),
+    "axum": ("axum", "each; a client that is more than 1,024 behind misses some", MEMORY),
 }
 
 
@@ -22,6 +30,10 @@ def memory(result):
     # A thread's stack in the kernel is part of what a thread per client costs, though no process is charged for it.
     kinds = ("resident", "page_table", "kernel_stack")
     return sum(server[f"{kind}_bytes_per_client"] for kind in kinds) / 1024
+
+
+def sent(result):
+    return result["frames_per_client"]["mean"]
 
 
 class Metric(NamedTuple):
@@ -33,12 +45,14 @@ class Metric(NamedTuple):
     read: Callable  # off a result
     charted: bool = True
     less_is_better: bool = True
+    compared: bool = True  # with ours
 
 
 ROUND = "A like until all of {clients:,} clients show it"
 CPU = "The server's CPU time a delivery, {clients:,} clients"
 STEADY = "Counts shown to {clients:,} clients, each like following the one before"
-STORM = "{likes:,} likes at once from {likers} clients until all of {clients:,} show the last"
+STORM = "{likes:,} likes at once from {likers} clients until all of {clients:,} show the last †"
+SENT = "Of these {likes:,} counts, so many were sent to each client"
 PUT = "`PUT /like` over {connections} connections"
 CONNECT = "{clients:,} clients connect until each has its first count"
 CONNECT_CPU = "The server's CPU time a client that connects"
@@ -53,7 +67,9 @@ METRICS = [
     Metric("steady-1000", STEADY, "a second", lambda result: result["deliveries_per_second"], less_is_better=False),
     Metric("steady-10000", STEADY, "a second", lambda result: result["deliveries_per_second"], less_is_better=False),
     Metric("storm", STORM, "s", lambda result: result["seconds"]),
+    Metric("storm", SENT, "mean", sent, charted=False, compared=False),
     Metric("storm-long", STORM, "s", lambda result: result["seconds"]),
+    Metric("storm-long", SENT, "mean", sent, charted=False, compared=False),
     Metric("put", PUT, "requests/s", lambda result: result["requests_per_second"], less_is_better=False),
     Metric("put", f"{PUT}, p99", "ms", lambda result: result["answer_us"]["p99"] / 1000, charted=False),
     Metric("connect", CONNECT, "s", lambda result: result["connect_seconds"]),
@@ -114,6 +130,8 @@ class Table:
 
     def cell(self, metric, peer):
         values = self.values(metric, peer)
+        if not metric.compared:
+            return number(median(values)) if values else "–"
         if not values:
             return self.failure(metric, peer)
         text = number(median(values))
@@ -134,7 +152,7 @@ class Table:
         yield ["", *(PEERS[peer][0] for peer in self.peers)]
         yield ["---", *("---:" for _ in self.peers)]
         for metric in self.metrics:
-            better = "" if metric.less_is_better else ", more is better"
+            better = "" if metric.less_is_better or not metric.compared else ", more is better"
             yield [f"{self.title(metric)} ({metric.unit}{better})", *(cell(metric, peer) for peer in self.peers)]
 
 
@@ -142,12 +160,27 @@ def lines(rows):
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+def policies(table):
+    """What must be known to read a comparison of servers that do not show the same counts."""
+    text = ""
+    if any(metric.read is sent for metric in table.metrics):
+        text += """
+† Not the same work: a server that shows each count sends all of them to each client, one that goes to the newest sends
+a few. The row below says how many. Compare those that were sent about as many.
+"""
+    if "bun-newest" in table.peers:
+        text += """
+`Bun, newest` shows at most 100 counts a second: where a count reaches all clients in less than 10 ms, the next waits.
+"""
+    return text
+
+
 def markdown(machine, results):
     table = Table(results)
     repetitions = machine["repetitions"]
     pinned = "pinned to a core each" if machine["pinned"] else "not pinned to cores, so that the figures say less"
-    peers = [["", "version", "what a count is worth after a power cut"], ["---"] * 3]
-    peers += [[PEERS[peer][0], machine["versions"][peer], PEERS[peer][1]] for peer in table.peers]
+    peers = [["", "version", "the counts a client is shown", "what such a count is worth after a power cut"], ["---"] * 4]
+    peers += [[PEERS[peer][0], machine["versions"][peer], *PEERS[peer][1:]] for peer in table.peers]
     failures = [
         f"- {PEERS[result['peer']][0]}, {result['work']}: {in_short(result['work'], result)}"
         for result in results
@@ -162,7 +195,7 @@ def markdown(machine, results):
 Medians of {repetitions} {"run" if repetitions == 1 else "runs"}; in brackets, how many times ours.
 Less is better where nothing else is said.
 A \\* marks where the load was as busy as a core can be, so that the server may be faster than it looks.
-
+{policies(table)}
 ## What is compared
 
 {lines(peers)}
@@ -239,7 +272,7 @@ def chart(machine, results):
 def group(table, metric, parts, y):
     """The bars of one metric, from y down; returns where they end."""
     better = "less is better" if metric.less_is_better else "more is better"
-    title = f"{table.title(metric)} ({metric.unit}; {better})".replace("`", "")
+    title = f"{table.title(metric)} ({metric.unit}; {better})".replace("`", "").replace(" †", "")
     y += TITLE
     parts.append(f'<text class="title" x="{EDGE}" y="{y - 8}">{escape(title)}</text>')
     lengths = {peer: median(values) for peer in table.peers if (values := table.values(metric, peer))}

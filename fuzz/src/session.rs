@@ -18,7 +18,7 @@ use crate::{
     server::service::Service,
     store::{
         Store,
-        change::{BatchId, Change, Count, Outcome, Post},
+        change::{self, BatchId, Change, Count, Post},
     },
 };
 use std::{
@@ -63,10 +63,10 @@ impl Store for Number {
         Ok(Count { likes: self.0, version: self.0 })
     }
 
-    fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
+    fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<change::Outcome>> {
         let apply = |change: &Change| {
             self.0 += change.likes();
-            Outcome::Applied(Count { likes: self.0, version: self.0 })
+            change::Outcome::Applied(Count { likes: self.0, version: self.0 })
         };
         Ok(changes.iter().map(apply).collect())
     }

@@ -1,8 +1,28 @@
-//! HTTP/1.1: bytes in, a request or a refusal out; a response in, bytes out. Knows no likes.
+//! HTTP/1.1: bytes in, a request or a refusal out; a response in, bytes out. Over the types of the `http` crate.
+//! Knows no likes.
 
-pub(crate) mod date;
-pub(crate) mod drain;
+pub(crate) mod body;
+pub(crate) mod head;
 pub(crate) mod reader;
 pub(crate) mod request;
 pub(crate) mod response;
-pub(crate) mod scanner;
+
+use std::borrow::Cow;
+
+/// Why a request is refused before anyone asks what it wants. The connection closes after the response, since where
+/// the next request begins is not to be trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) problem: Cow<'static, str>,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: u16, problem: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, problem: problem.into() }
+    }
+
+    pub(crate) fn bad(problem: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(400, problem)
+    }
+}

@@ -1,9 +1,10 @@
 //! Reading requests from a socket: every read with a size limit and a deadline, every close in stages.
 
 use crate::{
-    http::drain::Drain,
-    http::request::{Reject, Request, parse},
-    http::scanner::Scanner,
+    http::Refusal,
+    http::body::BodyReader,
+    http::head::HeadReader,
+    http::request::Request,
     limits::{Limits, due_in},
 };
 use std::{
@@ -19,7 +20,7 @@ const STEP: usize = 1024;
 const LINGER_BYTES: usize = 1 << 20;
 
 /// A connection's incoming bytes, request by request.
-pub(crate) struct Inbox<'s> {
+pub(crate) struct RequestReader<'s> {
     stream: &'s TcpStream,
     /// Read, and not yet taken by a request.
     buffer: Vec<u8>,
@@ -30,56 +31,66 @@ pub(crate) struct Inbox<'s> {
 
 /// Why there is no request.
 #[derive(Debug)]
-pub(crate) enum NoRequest {
-    /// The peer has gone, or has been silent between two requests: nobody waits for an answer.
+pub(crate) enum RequestError {
+    /// The peer has gone, or has been silent between two requests: nobody waits for a response.
     Ended,
-    /// What came is no request that could be answered otherwise.
-    Rejected(Reject),
+    /// What came is answered with an error, and the connection closes.
+    Refused(Refusal),
 }
 
-impl From<Reject> for NoRequest {
-    fn from(reject: Reject) -> Self {
-        Self::Rejected(reject)
+impl From<Refusal> for RequestError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 
-impl<'s> Inbox<'s> {
+impl<'s> RequestReader<'s> {
     /// `early` are bytes that were read from the stream before.
     pub(crate) fn new(stream: &'s TcpStream, early: Vec<u8>) -> Self {
         Self { stream, buffer: early, served: false, timeout: None }
     }
 
-    /// Waits for a request and reads it, its body with it.
-    pub(crate) fn request(&mut self, limits: &Limits) -> Result<Request, NoRequest> {
-        let mut scanner = Scanner::default();
+    /// Waits for a request and reads it; its body is read too, and thrown away.
+    pub(crate) fn request(&mut self, limits: &Limits) -> Result<Request, RequestError> {
+        let mut request = self.head(limits)?;
+        let mut body = BodyReader::new(request.framing, limits)?;
+        if !body.is_done() && (request.expects_continue || request.asks_for_websocket()) {
+            // The client may hold its body back until it is answered (RFC 9110 section 10.1.1), or takes what follows
+            // for a WebSocket's already. So the response comes first, and the connection closes after it.
+            request.keep_alive = false;
+            return Ok(request);
+        }
+        let deadline = due_in(limits.request_time);
+        loop {
+            let taken = body.take(&self.buffer)?;
+            self.buffer.drain(..taken);
+            if body.is_done() {
+                return Ok(request);
+            }
+            self.read(STEP, deadline)?;
+        }
+    }
+
+    fn head(&mut self, limits: &Limits) -> Result<Request, RequestError> {
+        let mut head = HeadReader::default();
         // A first request is due at once; a further one may take its time to begin.
         let mut deadline = due_in(if self.served { limits.keep_alive } else { limits.request_time });
         let mut begun = !self.served;
-        let length = loop {
-            if let Some(length) = scanner.scan(&self.buffer, limits)? {
-                break length;
+        loop {
+            if let Some((request, length)) = head.read(&self.buffer, limits)? {
+                self.buffer.drain(..length);
+                self.served = true;
+                return Ok(request);
             }
-            if !begun && scanner.begun() {
+            if !begun && head.begun() {
                 begun = true;
                 deadline = due_in(limits.request_time);
             }
             let room = limits.head_bytes.saturating_sub(self.buffer.len());
             if let Err(e) = self.read(STEP.max(self.buffer.len()).min(room), deadline) {
-                return Err(if scanner.begun() { e } else { NoRequest::Ended });
+                return Err(if head.begun() { e } else { RequestError::Ended });
             }
-        };
-        let mut request = parse(&self.buffer[..length], limits)?;
-        self.buffer.drain(..length);
-        self.served = true;
-        let drain = Drain::new(request.body, limits)?;
-        if !drain.is_done() && (request.expects_continue || request.handshake.asked) {
-            // The client may hold its body back until it is answered (RFC 9110 section 10.1.1), or takes what follows
-            // for a WebSocket's already. So the answer comes first, and the connection closes after it.
-            request.keep_alive = false;
-            return Ok(request);
         }
-        self.drain(drain, limits)?;
-        Ok(request)
     }
 
     /// What came after the last request: the first frames of a client that did not wait for the handshake's answer.
@@ -88,20 +99,8 @@ impl<'s> Inbox<'s> {
         if self.buffer.is_empty() { Vec::new() } else { self.buffer }
     }
 
-    fn drain(&mut self, mut drain: Drain, limits: &Limits) -> Result<(), NoRequest> {
-        let deadline = due_in(limits.request_time);
-        loop {
-            let taken = drain.take(&self.buffer)?;
-            self.buffer.drain(..taken);
-            if drain.is_done() {
-                return Ok(());
-            }
-            self.read(STEP, deadline)?;
-        }
-    }
-
     /// Reads at most `most` bytes more.
-    fn read(&mut self, most: usize, deadline: Instant) -> Result<(), NoRequest> {
+    fn read(&mut self, most: usize, deadline: Instant) -> Result<(), RequestError> {
         let start = self.buffer.len();
         self.buffer.resize(start + most, 0);
         let result = read_by(self.stream, &mut self.buffer[start..], deadline, &mut self.timeout);
@@ -109,9 +108,9 @@ impl<'s> Inbox<'s> {
         match result {
             Ok(1..) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                Err(Reject::new(408, "the request did not arrive in time").into())
+                Err(Refusal::new(408, "the request did not arrive in time").into())
             }
-            Ok(0) | Err(_) => Err(NoRequest::Ended),
+            Ok(0) | Err(_) => Err(RequestError::Ended),
         }
     }
 }

@@ -1,296 +1,185 @@
-//! HTTP/1.1 requests: the bytes of a head in, a [`Request`] or a [`Reject`] out. Knows no socket and no likes.
+//! What a request head says, on the strict side wherever RFC 9112 leaves a choice: a request that two programs read
+//! differently is how one is smuggled past the other.
 //!
-//! httparse reads the fields. What it leaves to its caller (the request line, `Host`, the framing of a body) is judged
-//! here, on the strict side wherever RFC 9112 leaves a choice, since a request that two programs read differently is
-//! how one is smuggled past the other.
+//! httparse reads the fields, the `http` crate's types hold what was read. What both leave to their caller (the request
+//! line, `Host`, the framing of a body) is judged here. Knows no socket.
 
-use crate::limits::Limits;
-use std::borrow::Cow;
+use crate::http::{Refusal, body::Framing};
+use ::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE},
+    uri::Authority,
+};
+use std::net::Ipv6Addr;
 
-/// A request that is answered with an error before anyone asks what it wants. The connection closes after it, since
-/// where the next request begins is not to be trusted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reject {
-    pub(crate) status: u16,
-    pub(crate) problem: Cow<'static, str>,
-}
-
-impl Reject {
-    pub(crate) fn new(status: u16, problem: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, problem: problem.into() }
-    }
-
-    pub(crate) fn bad(problem: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(400, problem)
-    }
-}
-
-/// The methods that this server has heard of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Method {
-    Get,
-    Head,
-    Put,
-    Post,
-    Options,
-    /// Known, and nowhere allowed here.
-    Other,
-    /// Not known, or not for an origin server (CONNECT): 501.
-    Unknown,
-}
-
-/// How the body of a request is framed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Body {
-    None,
-    Length(u64),
-    Chunked,
-}
-
-/// A host with its port, as in `Host` and in an origin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Authority {
-    /// In lower case; an IPv6 address keeps its brackets.
-    pub(crate) host: String,
-    pub(crate) port: Option<u16>,
-}
-
-/// What a request head says, as far as this server asks.
+/// A request, as far as its head says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) method: Method,
-    /// Without the query.
-    pub(crate) path: String,
-    /// 0 for HTTP/1.0, else 1: a higher minor version is spoken to as 1.1 (RFC 9110 section 2.5).
-    pub(crate) minor: u8,
+    /// A path with a query, an absolute `http` or `https` URL, `*` with OPTIONS, or anything with CONNECT.
+    pub(crate) target: Uri,
+    /// 1.0 or 1.1: a higher minor version is treated as 1.1 (RFC 9110 section 2.5).
+    pub(crate) version: Version,
+    pub(crate) fields: HeaderMap,
+    /// What the target or the `Host` field names, in the form that [`authority`] gives it.
     pub(crate) host: Option<Authority>,
-    pub(crate) origin: Option<String>,
-    pub(crate) if_none_match: Option<String>,
-    pub(crate) preflight: bool,
-    pub(crate) body: Body,
-    /// `Expect: 100-continue`: the client holds its body back.
+    pub(crate) framing: Framing,
+    /// The client holds its body back until it is told to go on (RFC 9110 section 10.1.1).
     pub(crate) expects_continue: bool,
+    /// Whether another request may follow on the connection.
     pub(crate) keep_alive: bool,
-    pub(crate) handshake: Handshake,
 }
 
-/// What a request says about becoming a WebSocket (RFC 6455 section 4.2.1).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Handshake {
-    /// `Upgrade` holds `websocket` and `Connection` holds `upgrade`.
-    pub(crate) asked: bool,
-    pub(crate) versions: Vec<String>,
-    pub(crate) keys: Vec<String>,
-}
+/// Method, target and version of a request line.
+pub(crate) type RequestLine = (Method, Uri, Version);
 
-/// Method, target and minor version of a request line, RFC 9112 section 3.
-pub(crate) fn request_line(line: &[u8]) -> Result<(&str, &str, u8), Reject> {
-    let malformed = || Reject::bad("the request line is malformed; METHOD TARGET HTTP/1.1 is expected");
-    let mut parts = line.split(|byte| *byte == b' ');
-    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(malformed());
-    };
-    let method_fits = !method.is_empty() && method.iter().all(|byte| is_token(*byte));
-    let target_fits = !target.is_empty() && target.iter().all(u8::is_ascii_graphic) && !target.contains(&b'#');
+/// Reads a request line (RFC 9112 section 3).
+pub(crate) fn request_line(line: &[u8]) -> Result<RequestLine, Refusal> {
+    let malformed = || Refusal::bad("the request line is malformed; METHOD TARGET HTTP/1.1 is expected");
+    let parts: Vec<_> = line.split(|byte| *byte == b' ').collect();
+    let [method, target, version] = parts[..] else { return Err(malformed()) };
     let &[b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9'] = version else {
         return Err(malformed());
     };
-    let (true, true, Ok(method), Ok(target)) =
-        (method_fits, target_fits, std::str::from_utf8(method), std::str::from_utf8(target))
-    else {
+    let method = Method::from_bytes(method).map_err(|_| malformed())?;
+    if !target.iter().all(u8::is_ascii_graphic) || target.contains(&b'#') {
         return Err(malformed());
-    };
+    }
+    let uri = Uri::try_from(target).map_err(|_| Refusal::bad("the target is malformed"))?;
     if major != b'1' {
-        return Err(Reject::new(505, "HTTP/1.1 is spoken here"));
+        return Err(Refusal::new(505, "only HTTP/1.1 is supported"));
     }
-    Ok((method, target, (minor - b'0').min(1)))
-}
-
-/// Reads a head that the [`Scanner`] has found whole.
-pub(crate) fn parse(head: &[u8], limits: &Limits) -> Result<Request, Reject> {
-    let start = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(head.len());
-    let line = head[start..].split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let (method, target, minor) = request_line(line)?;
-    let mut storage = vec![httparse::EMPTY_HEADER; limits.headers];
-    let fields = match httparse::parse_headers(&head[(start + line.len() + 2).min(head.len())..], &mut storage) {
-        Ok(httparse::Status::Complete((_, fields))) => Fields(fields),
-        Err(httparse::Error::TooManyHeaders) => return Err(Reject::new(431, "too many header fields")),
-        Ok(httparse::Status::Partial) | Err(_) => return Err(Reject::bad("a header field is malformed")),
-    };
-
-    let host = host(&fields, minor)?;
-    let body = body(&fields, minor)?;
-    let (path, host) = route(method, target, host)?;
-    let connection = |token| fields.has_token("connection", token);
-    let expects_continue = match fields.all("expect").next() {
-        Some(value) if minor == 1 && value.eq_ignore_ascii_case(b"100-continue") => true,
-        Some(_) if minor == 1 => return Err(Reject::new(417, "of Expect, only 100-continue is known")),
-        _ => false,
-    };
-    Ok(Request {
-        method: match method {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "PUT" => Method::Put,
-            "POST" => Method::Post,
-            "OPTIONS" => Method::Options,
-            "DELETE" | "PATCH" | "TRACE" => Method::Other,
-            _ => Method::Unknown,
-        },
-        path,
-        minor,
-        host,
-        origin: fields.one("origin")?,
-        if_none_match: fields.joined("if-none-match"),
-        preflight: fields.all("access-control-request-method").next().is_some(),
-        body,
-        expects_continue,
-        keep_alive: minor == 1 && !connection("close"),
-        handshake: Handshake {
-            asked: fields.has_token("upgrade", "websocket") && connection("upgrade"),
-            versions: fields.texts("sec-websocket-version"),
-            keys: fields.texts("sec-websocket-key"),
-        },
-    })
-}
-
-/// The fields of a head.
-struct Fields<'h>(&'h [httparse::Header<'h>]);
-
-impl<'h> Fields<'h> {
-    fn all(&self, name: &str) -> impl Iterator<Item = &'h [u8]> {
-        self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value.trim_ascii())
-    }
-
-    fn texts(&self, name: &str) -> Vec<String> {
-        self.all(name).map(|value| String::from_utf8_lossy(value).into_owned()).collect()
-    }
-
-    /// A field that may stand once.
-    fn one(&self, name: &str) -> Result<Option<String>, Reject> {
-        let mut texts = self.texts(name);
-        if texts.len() > 1 {
-            return Err(Reject::bad(format!("more than one {name} field")));
+    match target {
+        [b'/', ..] => {}
+        b"*" if method == Method::OPTIONS => {}
+        b"*" => return Err(Refusal::bad("the target * is for OPTIONS only")),
+        _ if method == Method::CONNECT => {}
+        _ if !matches!(uri.scheme_str(), Some("http" | "https")) => {
+            return Err(Refusal::bad("the target is neither a path nor an absolute URL"));
         }
-        Ok(texts.pop())
+        _ if uri.authority().and_then(|host| authority(host.as_str().as_bytes())).is_none() => {
+            return Err(Refusal::bad("the target's host is malformed"));
+        }
+        _ => {}
     }
-
-    /// A list that may stand in several lines, which are then one (RFC 9110 section 5.3).
-    fn joined(&self, name: &str) -> Option<String> {
-        let texts = self.texts(name);
-        (!texts.is_empty()).then(|| texts.join(","))
-    }
-
-    fn has_token(&self, name: &str, token: &str) -> bool {
-        self.all(name)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    }
+    Ok((method, uri, if minor == b'0' { Version::HTTP_10 } else { Version::HTTP_11 }))
 }
 
-/// RFC 9112 section 3.2: one valid `Host`, which HTTP/1.0 may leave out.
-fn host(fields: &Fields<'_>, minor: u8) -> Result<Option<Authority>, Reject> {
-    let mut hosts = fields.all("host");
-    match (hosts.next(), hosts.next()) {
-        (None, _) if minor == 0 => Ok(None),
-        (None, _) => Err(Reject::bad("the Host field is missing")),
-        (Some(_), Some(_)) => Err(Reject::bad("more than one Host field")),
-        (Some(value), None) => {
-            authority(value).map(Some).ok_or_else(|| Reject::bad("the Host field is not a host with an optional port"))
-        }
-    }
-}
-
-/// Reads `host[:port]`. No user information, no list, no empty host.
-pub(crate) fn authority(bytes: &[u8]) -> Option<Authority> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (address, port) = rest.split_once(']')?;
-            address.parse::<std::net::Ipv6Addr>().ok()?;
-            (&text[..address.len() + 2], port)
-        }
-        None => {
-            let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte);
-            if host.is_empty() || !host.bytes().all(fits) {
-                return None;
-            }
-            (host, port)
-        }
-    };
-    let port = match port.strip_prefix(':') {
-        Some("") => None,
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
-        Some(_) => return None,
-        None if port.is_empty() => None,
-        None => return None,
-    };
-    Some(Authority { host: host.to_ascii_lowercase(), port })
-}
-
-/// The path of a target, and the host, which that of an absolute target replaces (RFC 9112 section 3.2).
-fn route(method: &str, target: &str, host: Option<Authority>) -> Result<(String, Option<Authority>), Reject> {
-    let path = |target: &str| target.split('?').next().unwrap_or_default().to_owned();
-    if target.starts_with('/') {
-        return Ok((path(target), host));
-    }
-    if target == "*" {
-        return if method == "OPTIONS" {
-            Ok((target.to_owned(), host))
-        } else {
-            Err(Reject::bad("the target * goes with OPTIONS alone"))
+impl Request {
+    /// Reads the lines after the request line, `count` fields and the empty line.
+    pub(crate) fn new((method, target, version): RequestLine, lines: &[u8], count: usize) -> Result<Self, Refusal> {
+        let malformed = || Refusal::bad("a header field is malformed");
+        let mut storage = vec![httparse::EMPTY_HEADER; count];
+        let Ok(httparse::Status::Complete((_, parsed))) = httparse::parse_headers(lines, &mut storage) else {
+            return Err(malformed());
         };
+        let mut fields = HeaderMap::new();
+        for field in parsed {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed())?;
+            let value = HeaderValue::from_bytes(field.value.trim_ascii()).map_err(|_| malformed())?;
+            fields.try_append(name, value).map_err(|_| Refusal::new(431, "too many header fields"))?;
+        }
+
+        // RFC 9112 section 3.2: one valid `Host`, which HTTP/1.0 may leave out; an absolute target replaces it.
+        let host = match only(&fields, HOST)? {
+            Some(host) => Some(authority(host.as_bytes()).ok_or_else(|| {
+                Refusal::bad("the Host field is malformed; a host is expected, with a port or without")
+            })?),
+            None if version == Version::HTTP_10 => None,
+            None => return Err(Refusal::bad("the Host field is missing")),
+        };
+        let named = target.authority().filter(|_| target.scheme().is_some());
+        let host = named.and_then(|host| authority(host.as_str().as_bytes())).or(host);
+        let framing = framing(&fields, version)?;
+        only(&fields, ORIGIN)?;
+        let expectation = fields.get(EXPECT).filter(|_| version == Version::HTTP_11);
+        if expectation.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            return Err(Refusal::new(417, "of Expect, only 100-continue is supported"));
+        }
+        let expects_continue = expectation.is_some();
+        // Of a request for an upgrade or a tunnel, a proxy in front may take the connection for granted, and pass on
+        // unseen what follows. So where none comes of it, nothing more is read as a request.
+        let asks_for_more = fields.contains_key(UPGRADE) || method == Method::CONNECT;
+        let keep_alive = version == Version::HTTP_11 && !has_token(&fields, CONNECTION, "close") && !asks_for_more;
+        Ok(Self { method, target, version, fields, host, framing, expects_continue, keep_alive })
     }
-    if method == "CONNECT" {
-        return Ok((String::new(), host)); // answered 501, whatever it asks for
+
+    /// Whether the client asks to turn the connection into a WebSocket (RFC 6455 section 4.2.1).
+    pub(crate) fn asks_for_websocket(&self) -> bool {
+        has_token(&self.fields, UPGRADE, "websocket") && has_token(&self.fields, CONNECTION, "upgrade")
     }
-    let absolute = ["http://", "https://"].into_iter().find_map(|scheme| {
-        target.get(..scheme.len()).filter(|start| start.eq_ignore_ascii_case(scheme)).map(|_| &target[scheme.len()..])
-    });
-    let Some(rest) = absolute else {
-        return Err(Reject::bad("the target is neither a path nor an absolute URL"));
-    };
-    let (host, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let host = authority(host.as_bytes()).ok_or_else(|| Reject::bad("the target's host is malformed"))?;
-    let path = path(rest);
-    Ok((if path.is_empty() { "/".to_owned() } else { path }, Some(host)))
 }
 
-/// RFC 9112 section 6: one way to frame a body, or none, and nothing that a second reader could take otherwise.
-fn body(fields: &Fields<'_>, minor: u8) -> Result<Body, Reject> {
-    let mut lengths = fields.all("content-length");
-    let length = match (lengths.next(), lengths.next()) {
-        (None, _) => None,
-        (Some(digits), None) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => Some(
+/// The members of a list, which may stand in several lines (RFC 9110 section 5.6.1).
+pub(crate) fn list(fields: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    fields
+        .get_all(name)
+        .into_iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+}
+
+fn has_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    list(fields, name).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// A field that may stand once.
+pub(crate) fn only(fields: &HeaderMap, name: HeaderName) -> Result<Option<&HeaderValue>, Refusal> {
+    let mut values = fields.get_all(&name).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(Refusal::bad(format!("more than one {name} field"))),
+    }
+}
+
+/// Reads `host[:port]`, and gives it the form in which names compare: lower case, no root dot, an IPv6 address as short
+/// as can be, no empty port. Stricter than [`Authority`] alone, which takes user information and any port.
+pub(crate) fn authority(bytes: &[u8]) -> Option<Authority> {
+    let given = Authority::try_from(bytes).ok()?;
+    let host = given.host();
+    // After user information it would not be at the start.
+    let port = match given.as_str().strip_prefix(host)? {
+        "" | ":" => None,
+        port => Some(port.strip_prefix(':').filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()))?),
+    };
+    let mut name = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => format!("[{}]", address.parse::<Ipv6Addr>().ok()?),
+        None if host.is_empty() || host.contains(['[', ']', ',']) => return None,
+        None => host.strip_suffix('.').filter(|host| !host.is_empty()).unwrap_or(host).to_ascii_lowercase(),
+    };
+    if let Some(port) = port {
+        name += &format!(":{}", port.parse::<u16>().ok()?);
+    }
+    name.parse().ok()
+}
+
+/// RFC 9112 section 6: one way to frame a body, and nothing that a second reader could take otherwise.
+fn framing(fields: &HeaderMap, version: Version) -> Result<Framing, Refusal> {
+    let length = match only(fields, CONTENT_LENGTH)?.map(HeaderValue::as_bytes) {
+        Some(digits) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => Some(
             std::str::from_utf8(digits)
                 .ok()
-                .and_then(|digits| digits.parse::<u64>().ok())
-                .ok_or_else(|| Reject::bad("the Content-Length is too large to be one"))?,
+                .and_then(|digits| digits.parse().ok())
+                .ok_or_else(|| Refusal::bad("the Content-Length is too large"))?,
         ),
-        _ => return Err(Reject::bad("Content-Length is not one decimal number")),
+        Some(_) => return Err(Refusal::bad("the Content-Length is not a decimal number")),
+        None => None,
     };
-    let Some(codings) = fields.joined("transfer-encoding") else {
-        return Ok(length.map_or(Body::None, Body::Length));
-    };
-    if length.is_some() {
-        return Err(Reject::bad("both Content-Length and Transfer-Encoding"));
-    }
-    if minor == 0 {
-        return Err(Reject::bad("HTTP/1.0 knows no Transfer-Encoding"));
-    }
-    let codings: Vec<_> = codings.split(',').map(|coding| coding.trim_ascii().to_ascii_lowercase()).collect();
+    let codings: Vec<_> = list(fields, TRANSFER_ENCODING).collect();
+    let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
     match codings.split_last() {
-        Some((last, [])) if last == "chunked" => Ok(Body::Chunked),
-        Some((last, others)) if last == "chunked" && !others.iter().any(|coding| coding == "chunked") => {
-            if others.iter().all(|coding| !coding.is_empty() && coding.bytes().all(is_token)) {
-                Err(Reject::new(501, "of transfer codings, only chunked is known"))
+        None => Ok(Framing::Length(length.unwrap_or(0))),
+        Some(_) if length.is_some() => Err(Refusal::bad("both Content-Length and Transfer-Encoding")),
+        Some(_) if version == Version::HTTP_10 => Err(Refusal::bad("HTTP/1.0 has no Transfer-Encoding")),
+        Some((last, [])) if is_chunked(last) => Ok(Framing::Chunked),
+        Some((last, others)) if is_chunked(last) && !others.iter().any(is_chunked) => {
+            if others.iter().all(|coding| !coding.is_empty() && coding.iter().copied().all(is_token)) {
+                Err(Refusal::new(501, "of transfer codings, only chunked is supported"))
             } else {
-                Err(Reject::bad("Transfer-Encoding is malformed"))
+                Err(Refusal::bad("the Transfer-Encoding is malformed"))
             }
         }
-        _ => Err(Reject::bad("the last transfer coding is not chunked, once")),
+        Some(_) => Err(Refusal::bad("the last transfer coding is not chunked, once")),
     }
 }
 

@@ -1,13 +1,18 @@
 //! HTTP/1.1 responses: a [`Response`] in, bytes out. Knows no clock but the one it is handed.
 
-use crate::{http::date::imf_fixdate, http::request::Reject};
-use std::{borrow::Cow, fmt, time::SystemTime};
+use crate::http::Refusal;
+use ::http::{HeaderValue, StatusCode};
+use std::{
+    fmt,
+    io::Write,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    fields: Vec<(&'static str, Cow<'static, str>)>,
+    fields: Vec<(&'static str, HeaderValue)>,
     body: Vec<u8>,
 }
 
@@ -25,8 +30,12 @@ impl Response {
         Self::new(status).body("text/plain; charset=utf-8", text.into()).field("Cache-Control", "no-store")
     }
 
-    pub(crate) fn field(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
-        self.fields.push((name, value.into()));
+    /// Adds a field. The value is one of ours or of a field that was read, so it fits a field.
+    pub(crate) fn field(mut self, name: &'static str, value: impl TryInto<HeaderValue>) -> Self {
+        match value.try_into() {
+            Ok(value) => self.fields.push((name, value)),
+            Err(_) => debug_assert!(false, "the value of {name} does not fit a field"),
+        }
         self
     }
 
@@ -36,14 +45,15 @@ impl Response {
         response
     }
 
-    /// The bytes of the answer: to HEAD, those of the head alone. Every answer ends by itself (RFC 9112 section 6.3).
+    /// The bytes of the response: to HEAD, those of the head alone. Every one ends by itself (RFC 9112 section 6.3).
     pub(crate) fn encode(&self, head_only: bool, keep_alive: bool, now: SystemTime) -> Vec<u8> {
-        use std::io::Write;
+        let reason = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
+        let date = httpdate::fmt_http_date(now.max(UNIX_EPOCH)); // it knows no time before
         let mut bytes = Vec::with_capacity(256 + self.body.len());
         // Writing to a vector does not fail.
-        let _ = write!(bytes, "HTTP/1.1 {} {}\r\nDate: {}\r\n", self.status, reason(self.status), imf_fixdate(now));
+        let _ = write!(bytes, "HTTP/1.1 {} {}\r\nDate: {date}\r\n", self.status, reason.unwrap_or_default());
         for (name, value) in &self.fields {
-            let _ = write!(bytes, "{name}: {value}\r\n");
+            bytes.extend([name.as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
         }
         // A 204 has no content by definition; a 304's would be that of the 200 (RFC 9110 section 8.6).
         if !matches!(self.status, 204 | 304) {
@@ -61,44 +71,32 @@ impl Response {
     }
 }
 
-impl From<&Reject> for Response {
-    fn from(reject: &Reject) -> Self {
-        Self::error(reject.status, &reject.problem)
-    }
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        204 => "No Content",
-        304 => "Not Modified",
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        426 => "Upgrade Required",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "Internal Server Error",
+impl From<&Refusal> for Response {
+    fn from(refusal: &Refusal) -> Self {
+        Self::error(refusal.status, &refusal.problem)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::reason;
+    use super::*;
+    use std::time::Duration;
 
     #[test]
-    fn every_status_that_is_sent_has_its_reason() {
-        for status in [200, 204, 304, 400, 403, 404, 405, 408, 409, 413, 414, 417, 426, 429, 431, 501, 503, 505] {
-            assert_ne!(reason(status), reason(500), "{status}");
-        }
+    fn a_response_is_its_fields_and_its_body() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777); // the example of RFC 9110 section 5.6.7
+        let response = Response::error(404, "nothing").field("Vary", "Origin");
+        let head = "HTTP/1.1 404 Not Found\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; \
+            charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nVary: Origin\r\n\
+            Content-Length: 8\r\n";
+        let encoded = |head_only, keep_alive| String::from_utf8(response.encode(head_only, keep_alive, now)).unwrap();
+        assert_eq!(encoded(false, true), format!("{head}\r\nnothing\n"));
+        assert_eq!(encoded(true, false), format!("{head}Connection: close\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_clock_before_1970_does_no_harm() {
+        let encoded = Response::new(204).encode(false, true, UNIX_EPOCH - Duration::from_secs(1));
+        assert_eq!(encoded, b"HTTP/1.1 204 No Content\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n");
     }
 }

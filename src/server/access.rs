@@ -6,8 +6,9 @@
 
 use crate::{
     error::{Error, Result},
-    http::request::{Authority, authority},
+    http::request::authority,
 };
+use ::http::{HeaderValue, uri::Authority};
 use std::net::IpAddr;
 
 /// The names that are allowed.
@@ -53,14 +54,16 @@ impl Access {
         if self.hosts.is_empty() && !loopback {
             return true;
         }
-        is_loopback_name(&host.host) || self.hosts.iter().any(|allowed| fits(allowed, host))
+        is_loopback_name(host.host()) || self.hosts.iter().any(|allowed| fits(allowed, host))
     }
 
     /// Whether a page of this origin may like and watch. No origin at all comes from no page.
-    pub(crate) fn origin(&self, origin: Option<&str>, host: Option<&Authority>) -> bool {
+    pub(crate) fn origin(&self, origin: Option<&HeaderValue>, host: Option<&Authority>) -> bool {
         let Some(origin) = origin else { return true };
         let Some((scheme, page)) = origin
-            .split_once("://")
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.split_once("://"))
             .and_then(|(scheme, page)| Some((scheme.to_ascii_lowercase(), authority(page.as_bytes())?)))
         else {
             return false; // `null`, or no origin at all
@@ -68,7 +71,7 @@ impl Access {
         let named = |allowed: &Named| match &allowed.scheme {
             Some(wanted) => {
                 *wanted == scheme
-                    && allowed.authority.host == page.host
+                    && allowed.authority.host() == page.host()
                     && port(&allowed.authority, &scheme) == port(&page, &scheme)
             }
             None => fits(&allowed.authority, &page),
@@ -79,7 +82,7 @@ impl Access {
         // `Host` leaves out the port that belongs to the scheme, which a proxy in front may have changed.
         host.is_some_and(|host| {
             port(host, &scheme) == port(&page, &scheme)
-                && (host.host == page.host || is_loopback_name(&host.host) && is_loopback_name(&page.host))
+                && (host.host() == page.host() || is_loopback_name(host.host()) && is_loopback_name(page.host()))
         })
     }
 }
@@ -90,11 +93,11 @@ fn bad(name: &str, expected: &'static str) -> Error {
 
 /// A name without a port allows every port.
 fn fits(allowed: &Authority, asked: &Authority) -> bool {
-    allowed.host == asked.host && (allowed.port.is_none() || allowed.port == asked.port)
+    allowed.host() == asked.host() && (allowed.port_u16().is_none() || allowed.port_u16() == asked.port_u16())
 }
 
 fn port(authority: &Authority, scheme: &str) -> Option<u16> {
-    authority.port.or(match scheme {
+    authority.port_u16().or(match scheme {
         "http" | "ws" => Some(80),
         "https" | "wss" => Some(443),
         _ => None,
@@ -201,9 +204,10 @@ mod tests {
             (Some("file://"), "likes.example", false),
         ] {
             let host = authority(host.as_bytes()).unwrap();
-            assert_eq!(access.origin(origin, Some(&host)), allowed, "{origin:?} at {host:?}");
+            let origin = origin.map(HeaderValue::from_static);
+            assert_eq!(access.origin(origin.as_ref(), Some(&host)), allowed, "{origin:?} at {host:?}");
         }
-        assert!(!access.origin(Some("http://likes.example"), None));
+        assert!(!access.origin(Some(&HeaderValue::from_static("http://likes.example")), None));
     }
 
     #[test]

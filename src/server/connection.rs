@@ -1,8 +1,7 @@
 //! One connection: read a request, answer it, and again; or hand over to a session.
 
 use crate::{
-    http::reader::{Inbox, NoRequest, close_in_stages},
-    http::request::Method,
+    http::reader::{RequestError, RequestReader, close_in_stages},
     http::response::Response,
     likes::outbox::Outbox,
     likes::round::Dialect,
@@ -12,6 +11,7 @@ use crate::{
     server::state::State,
     websocket::{self, Ending, code},
 };
+use ::http::Method;
 use std::{
     io::{self, Write},
     net::TcpStream,
@@ -38,16 +38,16 @@ pub(crate) fn serve(
         None => stream.local_addr()?.ip().to_canonical().is_loopback(),
     };
     let mut peer = Peer::new(state, stream.peer_addr()?.ip(), loopback);
-    let mut inbox = Inbox::new(stream, early);
+    let mut reader = RequestReader::new(stream, early);
     loop {
-        let request = match inbox.request(&state.limits) {
+        let request = match reader.request(&state.limits) {
             Ok(request) => request,
-            Err(NoRequest::Ended) => return Ok(()),
-            Err(NoRequest::Rejected(reject)) => {
-                log::debug!("rejected a request: {} {}", reject.status, reject.problem);
-                let timeout = reject.status == 408;
+            Err(RequestError::Ended) => return Ok(()),
+            Err(RequestError::Refused(refusal)) => {
+                log::debug!("refused a request: {} {}", refusal.status, refusal.problem);
+                let timeout = refusal.status == 408;
                 state.likes.metrics().refused(if timeout { Refused::Timeout } else { Refused::BadRequest });
-                write(stream, &Response::from(&reject).encode(false, false, SystemTime::now()))?;
+                write(stream, &Response::from(&refusal).encode(false, false, SystemTime::now()))?;
                 close_in_stages(stream, &state.limits);
                 return Ok(());
             }
@@ -55,15 +55,16 @@ pub(crate) fn serve(
         let response = match routes::answer(state, &request, &mut peer) {
             Answer::Response(response) => response,
             Answer::Upgrade(bytes) => {
+                drop(request); // nobody needs it as long as the WebSocket lives
                 write(stream, &bytes)?;
                 let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, Dialect::Bare));
                 upgraded(&outbox);
-                watch(state, stream, &outbox, inbox.into_rest(), &mut peer);
+                watch(state, stream, &outbox, reader.into_rest(), &mut peer);
                 return Ok(());
             }
         };
         let keep_alive = request.keep_alive && !state.is_stopping();
-        write(stream, &response.encode(request.method == Method::Head, keep_alive, SystemTime::now()))?;
+        write(stream, &response.encode(request.method == Method::HEAD, keep_alive, SystemTime::now()))?;
         if !keep_alive {
             close_in_stages(stream, &state.limits);
             return Ok(());

@@ -2,12 +2,16 @@
 
 use crate::{
     error::Error,
-    http::request::{Method, Request},
+    http::request::Request,
     http::response::Response,
     metrics::Refused,
     server::peer::{LikeRefused, Peer},
     server::state::State,
     websocket,
+};
+use ::http::{
+    Method,
+    header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN},
 };
 
 /// What clients are told when the server stops.
@@ -26,36 +30,50 @@ impl From<Response> for Answer {
     }
 }
 
+const GET: &Method = &Method::GET;
+const HEAD: &Method = &Method::HEAD;
+const PUT: &Method = &Method::PUT;
+const POST: &Method = &Method::POST;
+const OPTIONS: &Method = &Method::OPTIONS;
+
+/// The methods of a path, as `Allow` names them; `None` where there is nothing.
+fn allow(path: &str) -> Option<&'static str> {
+    match path {
+        "/" | "/index.html" | "/likes" | "/healthz" | "/metrics" => Some("GET, HEAD, OPTIONS"),
+        "/like" => Some("PUT, POST, OPTIONS"),
+        "/liveLikes" => Some("GET, OPTIONS"),
+        "*" => Some("GET, HEAD, PUT, POST, OPTIONS"),
+        _ => None,
+    }
+}
+
 /// Answers a request. Framing has been judged; now the method is, then the host, then the path.
 pub(crate) fn answer(state: &State, request: &Request, peer: &mut Peer<'_>) -> Answer {
-    use Method::{Get, Head, Options, Post, Put, Unknown};
-    if request.method == Unknown {
-        return Response::error(501, "no such method is known").into();
+    if !matches!(&request.method, GET | HEAD | PUT | POST | OPTIONS | &Method::DELETE | &Method::PATCH | &Method::TRACE)
+    {
+        return Response::error(501, "unknown method").into();
     }
     if !state.access.host(request.host.as_ref(), peer.loopback) {
         let problem = "this server is not called that; --allow-host NAME adds a name";
         return refuse(state, Refused::Host, Response::error(403, problem)).into();
     }
-    let answer = match (request.path.as_str(), request.method) {
-        ("/" | "/index.html", Get | Head) => state.page.answer(state.likes.count(), request.if_none_match.as_deref()),
-        ("/likes", Get | Head) => count(state.likes.count()),
-        ("/like", Put | Post) => like(state, request, peer),
-        ("/liveLikes", Get) => return upgrade(state, request),
-        ("/liveLikes", Head) if !request.handshake.asked => match upgrade(state, request) {
-            Answer::Response(response) => response,
-            Answer::Upgrade(_) => websocket::not_get(),
-        },
-        ("/healthz", Get | Head) => health(state),
-        ("/metrics", Get | Head) => metrics(state),
-        ("*", Options) => Response::new(204).field("Allow", "GET, HEAD, PUT, POST, OPTIONS"),
-        ("/likes" | "/like", Options) if request.preflight => return preflight(state, request).into(),
-
-        ("/" | "/index.html" | "/likes" | "/healthz" | "/metrics", _) => not_allowed("GET, HEAD"),
-        ("/like", _) => not_allowed("PUT, POST"),
-        ("/liveLikes", _) => websocket::not_get(),
-        _ => Response::error(404, "there is nothing here"),
+    let path = request.target.path();
+    let Some(allow) = allow(path) else { return Response::error(404, "there is nothing here").into() };
+    let response = match (path, &request.method) {
+        ("/" | "/index.html", GET | HEAD) => state.page.answer(state.likes.count(), &request.fields),
+        ("/likes", GET | HEAD) => count(state.likes.count()),
+        ("/like", PUT | POST) => like(state, request, peer),
+        ("/liveLikes", GET) => return upgrade(state, request),
+        ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request),
+        ("/healthz", GET | HEAD) => health(state),
+        ("/metrics", GET | HEAD) => metrics(state),
+        ("/likes" | "/like", OPTIONS) if request.fields.contains_key(ACCESS_CONTROL_REQUEST_METHOD) => {
+            preflight(state, request, allow)
+        }
+        (_, OPTIONS) => Response::new(204).field("Allow", allow),
+        _ => Response::error(405, format!("allowed here: {allow}")).field("Allow", allow),
     };
-    share(state, request, answer).into()
+    share(state, request, response).into()
 }
 
 fn count(likes: u64) -> Response {
@@ -63,7 +81,7 @@ fn count(likes: u64) -> Response {
 }
 
 fn like(state: &State, request: &Request, peer: &mut Peer<'_>) -> Response {
-    if !state.access.origin(request.origin.as_deref(), request.host.as_ref()) {
+    if !state.access.origin(request.fields.get(ORIGIN), request.host.as_ref()) {
         return refuse(state, Refused::Origin, foreign());
     }
     if state.is_stopping() {
@@ -80,7 +98,7 @@ fn like(state: &State, request: &Request, peer: &mut Peer<'_>) -> Response {
 
 fn upgrade(state: &State, request: &Request) -> Answer {
     match websocket::handshake(request) {
-        Ok(_) if !state.access.origin(request.origin.as_deref(), request.host.as_ref()) => {
+        Ok(_) if !state.access.origin(request.fields.get(ORIGIN), request.host.as_ref()) => {
             refuse(state, Refused::Origin, foreign()).into()
         }
         Ok(_) if state.is_stopping() => refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN)).into(),
@@ -105,33 +123,29 @@ fn metrics(state: &State) -> Response {
 
 /// Before a page of another origin may send a `PUT`, its browser asks whether it may (the Fetch standard's
 /// CORS protocol).
-fn preflight(state: &State, request: &Request) -> Response {
-    if !state.access.origin(request.origin.as_deref(), request.host.as_ref()) {
+fn preflight(state: &State, request: &Request, allow: &'static str) -> Response {
+    if !state.access.origin(request.fields.get(ORIGIN), request.host.as_ref()) {
         return refuse(state, Refused::Origin, foreign());
     }
-    let response = Response::new(204)
+    Response::new(204)
+        .field("Allow", allow)
         .field("Access-Control-Allow-Methods", "GET, PUT, POST")
         .field("Access-Control-Allow-Headers", "Content-Type")
-        .field("Access-Control-Max-Age", "600");
-    share(state, request, response)
+        .field("Access-Control-Max-Age", "600")
 }
 
 /// Lets a page of an allowed origin read the answer.
 fn share(state: &State, request: &Request, response: Response) -> Response {
-    if !matches!(request.path.as_str(), "/likes" | "/like") {
+    if !matches!(request.target.path(), "/likes" | "/like") {
         return response;
     }
     let response = response.field("Vary", "Origin");
-    match &request.origin {
+    match request.fields.get(ORIGIN) {
         Some(origin) if state.access.origin(Some(origin), request.host.as_ref()) => {
             response.field("Access-Control-Allow-Origin", origin.clone())
         }
         _ => response,
     }
-}
-
-fn not_allowed(allowed: &'static str) -> Response {
-    Response::error(405, format!("allowed here: {allowed}")).field("Allow", allowed)
 }
 
 fn foreign() -> Response {

@@ -1,6 +1,7 @@
 //! Where counts are kept: the [`Store`] trait, what it is asked, and a file for each kind of store.
 
 pub(crate) mod change;
+mod permissions;
 mod remembered;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;

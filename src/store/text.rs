@@ -2,8 +2,8 @@
 //!
 //! A save writes the whole number to a temporary file beside the database, makes that durable, renames it over the
 //! database and makes the rename durable. A reader, or a machine that comes back from a power cut, therefore finds
-//! the old number or the new one, whole. The price is two `fsync`s a save; the counter pays it once for all likes
-//! that came meanwhile, not once a like.
+//! the old number or the new one, whole. The price is two `fsync`s a save, which the counter pays once for all likes
+//! that came meanwhile; and that each save makes a new file, which has to be given the permissions of the old one.
 //!
 //! What must never happen here: a total returned that the disk could still lose.
 
@@ -12,6 +12,7 @@ use crate::{
     store::{
         Store,
         change::{BatchId, Change, ChangeKind, Count, Outcome, Post, Refused},
+        permissions::Permissions,
         remembered::Remembered,
     },
 };
@@ -20,8 +21,9 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Once,
     time::Instant,
 };
 
@@ -37,8 +39,8 @@ pub struct FileStore {
     file: PathBuf,
     temporary: PathBuf,
     folder: PathBuf,
-    mode: u32,
-    owner: (u32, u32),
+    /// Whether it has been said that the folder cannot be made durable.
+    warned: Once,
     _lock: Lock,
 }
 
@@ -58,14 +60,21 @@ impl FileStore {
     /// Opens the database, or creates it with a count of 0.
     ///
     /// A symbolic link is followed. Beside the file stand `<name>.lock`, which keeps a second process out, and for
-    /// the length of a save `<name>.tmp`. While the store is open, changes that others make to the file are
-    /// overwritten by the next save.
+    /// the length of a save `<name>.tmp`. So the process needs the right to write to the folder.
+    ///
+    /// Each save makes a new file. It gets the owner, group, mode and access list of the file that it replaces; where
+    /// the process may not set them, it is open to fewer rather than to more. Other attributes, such as an SELinux
+    /// label, are those of any new file in that folder, and further hard links to the file keep the old number. The
+    /// first file is made under the process's umask.
+    ///
+    /// While the store is open, a number that somebody else writes to the file is overwritten by the next save.
     ///
     /// # Errors
     ///
     /// [`Error::Database`] where the file is held by another process, is no regular file, is longer than 64 bytes,
-    /// holds anything but one decimal number up to [`u64::MAX`] (white space around it is fine), or where it or its
-    /// folder cannot be read or written. The file is left as it was.
+    /// holds anything but one decimal number up to [`u64::MAX`] (white space around it is fine), where it cannot be
+    /// replaced, as a file that is mounted by itself into a container, or where it or its folder cannot be read or
+    /// written. The file is left as it was.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::try_open(path).map_err(|problem| Error::Database { path: path.to_owned(), problem })
@@ -77,7 +86,9 @@ impl FileStore {
         let folder = folder_of(&file).to_owned();
         let opened = File::open(&folder).map_err(|e| format!("cannot open its folder `{}`: {e}", folder.display()))?;
         // Before the lock file is made, so that a device is not given one.
-        is_there(&file)?;
+        if is_there(&file)? {
+            check_replaceable(&file)?;
+        }
         let lock = take_lock(&beside(&file, name, ".lock"))?;
 
         let temporary = beside(&file, name, ".tmp");
@@ -85,27 +96,30 @@ impl FileStore {
         remove_if_there(&temporary)
             .map_err(|e| format!("cannot remove `{}`, left by a crash: {e}", temporary.display()))?;
 
-        let (mode, owner) = match fs::metadata(&file) {
-            Ok(metadata) => (metadata.permissions().mode() & 0o7777, (metadata.uid(), metadata.gid())),
-            Err(_) => (0o644, (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())),
-        };
         let (total, remembered) = (found.unwrap_or(0), Remembered::default());
-        let mut store = Self { total, remembered, file, temporary, folder, mode, owner, _lock: lock };
+        let store = Self { total, remembered, file, temporary, folder, warned: Once::new(), _lock: lock };
         match found {
             // What was read may stand in memory alone, if a process before this one died between its `rename` and
             // its `fsync`. It must be on the disk before anyone is shown it.
             Some(_) => File::open(&store.file)
                 .and_then(|file| file.sync_all())
-                .and_then(|()| opened.sync_all())
-                .map_err(|e| format!("cannot make sure that it is on the disk: {e}"))?,
-            None => store.save(0).map_err(|e| format!("cannot create it: {e}"))?,
-        }
+                .map_err(|e| format!("cannot make sure that it is on the disk: {e}"))
+                .and_then(|()| store.make_durable(&opened)),
+            None => store
+                .replace(0)
+                .and_then(|folder| store.make_durable(&folder))
+                .map_err(|e| format!("cannot create it: {e}")),
+        }?;
         Ok(store)
     }
 
-    /// Puts the total in the place of the old one. Returns the folder, in which that is still to be made durable.
+    /// Puts the total in the place of the old one, or changes nothing. Returns the folder, in which the change is still
+    /// to be made durable.
     fn replace(&self, total: u64) -> Result<File, String> {
-        let failed = |doing: &str, path: &Path, e: io::Error| format!("failed to {doing} `{}`: {e}", path.display());
+        let failed = |doing: &str, path: &Path, e: io::Error| {
+            let _ = remove_if_there(&self.temporary);
+            format!("failed to {doing} `{}`: {e}", path.display())
+        };
         self.write_temporary(total).map_err(|e| failed("write", &self.temporary, e))?;
         // Opened each time, because another folder may stand there by now; and while there is a way back.
         let folder = File::open(&self.folder).map_err(|e| failed("open", &self.folder, e))?;
@@ -113,37 +127,34 @@ impl FileStore {
         Ok(folder)
     }
 
-    /// Writes the total to a new temporary file, durably.
+    /// Writes the total to a new temporary file, durably, with the permissions of the file that it is to replace.
     fn write_temporary(&self, total: u64) -> io::Result<()> {
         remove_if_there(&self.temporary)?;
-        // Readable by nobody else until the mode is set.
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.temporary)?;
+        // Looked at each time, so that what an operator changes meanwhile is kept.
+        let permissions = Permissions::of(&self.file)?;
+        // Closed to others until it has these; where there is no file yet, the umask and the folder have their say.
+        let mode = if permissions.is_some() { 0o600 } else { 0o666 };
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&self.temporary)?;
         file.write_all(total.to_string().as_bytes())?;
-        let metadata = file.metadata()?;
-        if (metadata.uid(), metadata.gid()) != self.owner {
-            // Only a privileged process may give a file away; another keeps it, which is what `mv` does too.
-            let _ = std::os::unix::fs::fchown(&file, Some(self.owner.0), Some(self.owner.1));
+        if let Some(permissions) = permissions {
+            permissions.give_to(&file)?;
         }
-        file.set_permissions(fs::Permissions::from_mode(self.mode))?;
         file.sync_all()
     }
-}
 
-impl FileStore {
-    /// Makes a new total durable.
-    fn save(&mut self, total: u64) -> Result<()> {
-        let folder = self.replace(total).map_err(|problem| {
-            let _ = remove_if_there(&self.temporary);
-            Error::NotSaved(problem)
-        })?;
-        // From here on the new number is in the folder, but perhaps not on the disk: there is no going back, and
-        // after a failed `fsync` a second one proves nothing, since the kernel may have dropped what it could not
-        // write.
-        folder
-            .sync_all()
-            .map_err(|e| Error::Stopped(format!("failed to make durable `{}`: {e}", self.folder.display())))?;
-        self.total = total;
-        Ok(())
+    /// Makes durable what [`replace`](Self::replace) did in the folder. If that fails, nobody knows what the disk holds,
+    /// and a second try proves nothing, since the kernel may have dropped what it could not write.
+    fn make_durable(&self, folder: &File) -> Result<(), String> {
+        let path = self.folder.display();
+        match folder.sync_all() {
+            // EINVAL: the file system knows no `fsync` of a folder, and offers nothing in its place.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                let said = || log::warn!("a power cut may take likes back: `{path}` cannot be made durable: {e}");
+                self.warned.call_once(said);
+                Ok(())
+            }
+            result => result.map_err(|e| format!("failed to make durable `{path}`: {e}")),
+        }
     }
 }
 
@@ -157,24 +168,24 @@ impl Store for FileStore {
 
     fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
         let (mut likes, mut new) = (self.total, HashSet::new());
-        let mut add = |more| {
-            likes = likes.checked_add(more).ok_or(Error::Full)?;
-            Ok(Count { likes, version: likes })
-        };
-        let outcomes = changes.iter().map(|change| match change.kind {
-            _ if change.post != Post::default() => Ok(Outcome::Refused(Refused::Posts)),
-            ChangeKind::Likes(likes) => add(likes).map(Outcome::Applied),
-            ChangeKind::Visitor { visitor, liked: true, .. } => {
-                if self.remembered.contains(&visitor) || !new.insert(visitor) {
-                    Ok(Outcome::Unchanged { count: add(0)?, liked: true })
-                } else {
-                    add(1).map(Outcome::Applied)
+        let outcomes = changes.iter().map(|change| {
+            let more = match change.kind {
+                _ if change.post != Post::default() => return Outcome::Refused(Refused::Posts),
+                ChangeKind::Likes(likes) => likes,
+                ChangeKind::Visitor { visitor, liked: true, .. } => {
+                    u64::from(!self.remembered.contains(&visitor) && new.insert(visitor))
                 }
-            }
-            _ => Ok(Outcome::Refused(Refused::Unlikes)),
+                _ => return Outcome::Refused(Refused::Unlikes),
+            };
+            let Some(sum) = likes.checked_add(more) else { return Outcome::Refused(Refused::Likes) };
+            likes = sum;
+            let count = Count { likes, version: likes };
+            if more == 0 { Outcome::Unchanged { count, liked: true } } else { Outcome::Applied(count) }
         });
-        let outcomes = outcomes.collect::<Result<_>>()?;
-        self.save(likes)?;
+        let outcomes = outcomes.collect();
+        let folder = self.replace(likes).map_err(Error::NotSaved)?;
+        self.make_durable(&folder).map_err(Error::Stopped)?;
+        self.total = likes;
         // After a save that failed they may like again.
         self.remembered.add(new, Instant::now());
         Ok(outcomes)
@@ -246,6 +257,27 @@ pub(super) fn is_there(path: &Path) -> Result<bool, String> {
     }
 }
 
+/// Refuses a file that no `rename` can replace, which otherwise the first save would find out.
+#[cfg(target_os = "linux")]
+fn check_replaceable(file: &Path) -> Result<(), String> {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    // What a kernel or a file system does not tell is found out by that save.
+    let told = statx(CWD, file, AtFlags::empty(), StatxFlags::empty());
+    let attributes = told.map_or(StatxAttributes::empty(), |told| told.stx_attributes);
+    if attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Err("it is a mount of its own, which a save cannot replace; mount the folder that it is in".to_owned());
+    }
+    if attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND) {
+        return Err("it is immutable or append-only, so that no save can replace it; see chattr(1)".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn check_replaceable(_: &Path) -> Result<(), String> {
+    Ok(())
+}
+
 /// Reads the count, or `None` where there is no file.
 fn read(path: &Path) -> Result<Option<u64>, String> {
     if !is_there(path)? {
@@ -288,14 +320,37 @@ mod tests {
         }
     }
 
+    /// A store in a folder of its own, which goes with the test.
+    fn store(name: &str, test: impl FnOnce(FileStore, &Path)) {
+        let folder = std::env::temp_dir().join(format!("live-likes-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("db.txt");
+        test(FileStore::open(&path).unwrap(), &path);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
     #[test]
     fn a_store_that_is_gone_holds_no_lock_although_somebody_has_a_copy_of_its_descriptor() {
-        let folder = std::env::temp_dir().join(format!("live-likes-store-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let store = FileStore::open(folder.join("db.txt")).unwrap();
-        let _copy = store._lock.0.try_clone().unwrap();
-        drop(store);
-        FileStore::open(folder.join("db.txt")).unwrap();
-        fs::remove_dir_all(&folder).unwrap();
+        store("lock", |store, path| {
+            let _copy = store._lock.0.try_clone().unwrap();
+            drop(store);
+            FileStore::open(path).unwrap();
+        });
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_folder_that_has_no_fsync_is_good_enough_and_one_whose_fsync_fails_is_not() {
+        use rustix::fs::OFlags;
+        store("fsync", |store, path| {
+            let folder = path.parent().unwrap();
+            store.make_durable(&File::open(folder).unwrap()).unwrap();
+            assert!(!store.warned.is_completed());
+            store.make_durable(&File::open("/proc").unwrap()).unwrap(); // EINVAL
+            assert!(store.warned.is_completed());
+            let no_reader = OpenOptions::new().read(true).custom_flags(OFlags::PATH.bits().cast_signed()).open(folder);
+            let told = store.make_durable(&no_reader.unwrap()).unwrap_err(); // EBADF
+            assert!(told.contains(&folder.display().to_string()), "{told}");
+        });
     }
 }

@@ -11,12 +11,17 @@ mod fragments;
 pub(crate) mod message;
 
 use crate::{
-    http::reader::{Inbox, NoRequest, close_in_stages},
-    http::request::{Body, Method, Request},
+    http::body::Framing,
+    http::reader::{RequestError, RequestReader, close_in_stages},
+    http::request::{Request, only},
     http::response::Response,
     likes::outbox::{Outbox, Standing},
     limits::Limits,
     websocket::fragments::Fragments,
+};
+use ::http::{
+    Method, Version,
+    header::{SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION},
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use std::{
@@ -30,7 +35,6 @@ use tungstenite::{
     Message, WebSocket,
     error::{Error, ProtocolError},
     handshake::server::create_response,
-    http as typed,
     protocol::{Role, WebSocketConfig},
 };
 
@@ -94,14 +98,14 @@ pub(crate) enum Ending {
 pub fn serve(stream: TcpStream, limits: &Limits, handler: &mut impl Handler) {
     let _ = stream.set_nodelay(true);
     let _ = stream.set_write_timeout(Some(limits.write_deadline));
-    let mut inbox = Inbox::new(&stream, Vec::new());
-    let answer = match inbox.request(limits) {
-        Ok(request) if request.method != Method::Get => Err(not_get()),
+    let mut reader = RequestReader::new(&stream, Vec::new());
+    let answer = match reader.request(limits) {
+        Ok(request) if request.method != Method::GET => Err(not_get()),
         Ok(request) => handshake(&request),
-        Err(NoRequest::Rejected(reject)) => Err(Response::from(&reject)),
-        Err(NoRequest::Ended) => return,
+        Err(RequestError::Refused(refusal)) => Err(Response::from(&refusal)),
+        Err(RequestError::Ended) => return,
     };
-    let early = inbox.into_rest();
+    let early = reader.into_rest();
     let bytes = match &answer {
         Ok(upgraded) => upgraded,
         Err(response) => &response.encode(false, false, SystemTime::now()),
@@ -122,30 +126,30 @@ pub(crate) fn not_get() -> Response {
 /// Judges a handshake (RFC 6455 section 4.2): the bytes of the 101, or the answer that says what is wrong.
 pub(crate) fn handshake(request: &Request) -> Result<Vec<u8>, Response> {
     let bad = |problem| Response::error(400, problem);
-    let asked = &request.handshake;
-    if request.minor == 0 && asked.asked {
+    let asked = request.asks_for_websocket();
+    if request.version == Version::HTTP_10 && asked {
         return Err(bad("a WebSocket handshake is an HTTP/1.1 request"));
     }
-    if !asked.asked {
+    if !asked {
         return Err(Response::error(426, "a WebSocket is served here: Upgrade: websocket, Connection: Upgrade")
             .field("Upgrade", "websocket")
             .field("Connection", "Upgrade"));
     }
-    if !matches!(request.body, Body::None | Body::Length(0)) {
+    if request.framing != Framing::Length(0) {
         return Err(bad("a WebSocket handshake has no body"));
     }
-    if asked.versions != ["13"] {
-        return Err(Response::error(426, "version 13 of the WebSocket protocol is spoken here")
+    if !matches!(only(&request.fields, SEC_WEBSOCKET_VERSION), Ok(Some(version)) if version == "13") {
+        return Err(Response::error(426, "only version 13 of the WebSocket protocol is supported")
             .field("Upgrade", "websocket")
             .field("Connection", "Upgrade")
             .field("Sec-WebSocket-Version", "13"));
     }
     // tungstenite takes one line of each, in their plainest form, which is what was found in them.
-    let [key] = asked.keys.as_slice() else {
+    let Ok(Some(key)) = only(&request.fields, SEC_WEBSOCKET_KEY) else {
         return Err(bad("one Sec-WebSocket-Key is expected"));
     };
-    let response = typed::Request::builder()
-        .version(typed::Version::HTTP_11)
+    let response = ::http::Request::builder()
+        .version(Version::HTTP_11)
         .header("Connection", "Upgrade")
         .header("Upgrade", "websocket")
         .header("Sec-WebSocket-Version", "13")

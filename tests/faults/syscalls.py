@@ -13,14 +13,17 @@ the system lets a user trace its own processes.) What each case must come to:
               like that was refused does not count
     stopped   the folder's fsync failed: nobody knows, so nothing is shown and the server ends with 1
 
-One more makes a write short, as on a disk that becomes full in the middle of it.
+More make a write short, as on a disk that becomes full in the middle of it; have no folder know an fsync, which is
+said once and else changes nothing; and permit no access list, without which the file is its owner's alone.
 """
 
+import errno
 import http.client
 import os
 import re
 import resource
 import signal
+import struct
 import subprocess
 import time
 
@@ -161,6 +164,44 @@ def short_write(home):
     )
 
 
+def two_saves(home, words, setup=lambda path: None):
+    """Two likes in a row that must be saved in spite of a fault. Returns what the server has logged."""
+    server = fresh(home)
+    try:
+        setup(server.db)
+        tracer = Tracer(server, "/dev/null", *words)
+        numbers = [number_in(server.put()[2]) for _ in range(2)]
+        tracer.detach()
+        check(server.stop() == 0 and numbers == [OLD + 1, OLD + 2] and server.saved() == OLD + 2, "saved", numbers)
+        return server.said()
+    except Exception as problem:
+        raise Failed(f"{problem!r}\n{server.said()}") from problem
+    finally:
+        server.kill()
+
+
+def folders_without_fsync(home):
+    """Each second fsync of the saver is of the folder."""
+    said = two_saves(home, ["-e", "trace=fsync", "-e", "inject=fsync:error=EINVAL:when=2+2"])
+    check(said.count("cannot be made durable") == 1, "it should be said once:", said)
+    return "saved"
+
+
+def list_not_permitted(home):
+    """Group and another user may read and write; the mask, which is what the mode shows, permits both."""
+    entries = [(1, 6, -1), (2, 6, 12345), (4, 6, -1), (16, 6, -1), (32, 4, -1)]
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+
+    def give(path):
+        os.setxattr(path, "system.posix_acl_access", packed)
+        check(os.stat(path).st_mode & 0o777 == 0o664, "the mask should be the group's bits")
+
+    two_saves(home, ["-e", "trace=fsetxattr", "-e", "inject=fsetxattr:error=EPERM"], give)
+    mode = os.stat(os.path.join(home, "db.txt")).st_mode & 0o777
+    check(mode == 0o600, f"open to more than its owner: {mode:o}")
+    return "saved"
+
+
 def main():
     options = arguments(__doc__).parse_args()
     start(options, tools=["strace"])
@@ -185,6 +226,14 @@ def main():
     words = ["-e", "trace=write", "-e", "inject=write:retval=0:when=1"]
     judge("write 1 takes nothing", "refused", lambda: case(home, words))
     judge("write 1 short", "refused", lambda: short_write(home))
+    judge("fsync 2 EINVAL", "saved", lambda: folders_without_fsync(home))
+    try:
+        os.getxattr(home, "system.posix_acl_access")
+    except OSError as problem:
+        if problem.errno == errno.ENODATA:  # it has none, but could
+            judge("fsetxattr 1 EPERM", "saved", lambda: list_not_permitted(home))
+        else:
+            print(f"no access lists in {home}: what becomes of one that may not be set is not tried")
     print(f"system calls: {len(calls)} calls, {cases} cases, {broken} broken, {time.monotonic() - begin:.0f} s")
     raise SystemExit(broken > 0)
 

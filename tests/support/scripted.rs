@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use live_likes::{BatchId, Change, ChangeKind, Count, Error, Likes, Outcome, Post, Result, Store};
+use live_likes::{BatchId, Change, ChangeKind, Count, Error, Likes, Outcome, Post, Refused, Result, Store};
 use std::{
     sync::mpsc::{Receiver, Sender, channel},
     time::Duration,
@@ -109,8 +109,10 @@ pub trait OneCounter: Store {
     fn add(&mut self, likes: u64) -> Result<u64> {
         let batch = BatchId { server: 0, number: 0 };
         let changes = [Change { post: Post::default(), kind: ChangeKind::Likes(likes) }];
-        self.apply(batch, &changes[..usize::from(likes > 0)])?;
-        Ok(self.total())
+        match self.apply(batch, &changes[..usize::from(likes > 0)])?.first() {
+            Some(Outcome::Refused(Refused::Likes)) => Err(Error::Full),
+            _ => Ok(self.total()),
+        }
     }
 }
 

@@ -1,7 +1,22 @@
-// The like counter on Bun's own WebSocket server and its native publish/subscribe: one publish a like.
-// The count lives in memory. PORT is the port (3000 if unset, 0 for a free one).
+// The like counter on Bun's own WebSocket server and its native publish/subscribe. The count lives in memory.
+//
+//   bun server.js             each count is published
+//   bun server.js --newest    the newest count is published, every 10 ms at most, and at once after a quiet time
+//
+// PORT is the port (3000 if unset, 0 for a free one).
+
+const PAUSE = 10; // milliseconds
+
+const flag = process.argv[2];
+if (flag !== undefined && flag !== '--newest') {
+  console.error(`unknown flag ${flag}; there is --newest`);
+  process.exit(2);
+}
+const changed = flag ? showNewest : show;
 
 let likes = 0;
+let shown = 0; // the count that all clients have, or are about to get
+let pausing = false;
 
 const server = Bun.serve({
   hostname: '127.0.0.1',
@@ -13,7 +28,7 @@ const server = Bun.serve({
       if (server.upgrade(request)) return undefined;
       return new Response('expected a WebSocket upgrade\n', { status: 426 });
     }
-    if (path === '/likes' && request.method === 'GET') return Response.json({ numLikes: likes });
+    if (path === '/likes' && request.method === 'GET') return Response.json({ numLikes: shown });
     if (path === '/like' && request.method === 'PUT') return Response.json({ numLikes: like() });
     return new Response('not found\n', { status: 404 });
   },
@@ -21,7 +36,7 @@ const server = Bun.serve({
   websocket: {
     open(ws) {
       ws.subscribe('likes');
-      ws.send(String(likes));
+      ws.send(String(shown));
     },
     message(ws, message) {
       if (JSON.parse(message).type === 'like') like();
@@ -31,8 +46,23 @@ const server = Bun.serve({
 
 function like() {
   likes += 1;
-  server.publish('likes', String(likes));
+  changed();
   return likes;
+}
+
+function show() {
+  shown = likes;
+  server.publish('likes', String(shown));
+}
+
+function showNewest() {
+  if (pausing || shown === likes) return;
+  show();
+  pausing = true;
+  setTimeout(() => {
+    pausing = false;
+    showNewest();
+  }, PAUSE);
 }
 
 console.log(`http://127.0.0.1:${server.port}/`);

@@ -1,33 +1,39 @@
 //! Finds the end of a request head in bytes as they come.
 //!
-//! Each byte is looked at once, and the first that cannot stand in a head ends the search; so the answer is the same
+//! Each byte is looked at once, and the first that cannot stand in a head ends the search; so the result is the same
 //! however the bytes are split, and a head that never ends costs no more than its limit.
 
 use crate::{
-    http::request::{Reject, is_token, request_line},
+    http::Refusal,
+    http::request::{Request, RequestLine, is_token, request_line},
     limits::Limits,
 };
 
 /// Empty lines that are skipped before a request line; RFC 9112 section 2.2 asks for one at least.
 const EMPTY_LINES: usize = 2;
 
-/// Finds the end of a request head.
+/// The longest target that [`Uri`](::http::Uri) holds, whatever the limit says.
+const LONGEST_TARGET: usize = 65_534;
+
+/// Reads a request head.
 #[derive(Debug, Default)]
-pub(crate) struct Scanner {
+pub(crate) struct HeadReader {
     /// Bytes looked at.
     at: usize,
     line_start: usize,
     empty_lines: usize,
-    /// Complete lines, the request line included.
-    lines: usize,
+    /// What the request line says, and where the fields begin, once it is over.
+    line: Option<(RequestLine, usize)>,
+    /// Complete lines after the request line.
+    fields: usize,
     /// Where the target began, once the method is over.
     target_start: Option<usize>,
     target_over: bool,
 }
 
-impl Scanner {
-    /// Looks at the bytes that are new since the last call. `Some` holds the length of the head, empty line included.
-    pub(crate) fn scan(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Reject> {
+impl HeadReader {
+    /// Looks at the bytes that are new since the last call. `Some` holds the request, and the length of its head.
+    pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(Request, usize)>, Refusal> {
         while let Some(&byte) = bytes.get(self.at) {
             if self.at >= limits.head_bytes {
                 return Err(self.too_long(bytes));
@@ -36,14 +42,18 @@ impl Scanner {
             self.at += 1;
             match byte {
                 b'\n' if after_cr => {
-                    if self.line_over(&bytes[self.line_start..self.at - 2], limits)? {
-                        return Ok(Some(self.at));
+                    let line = &bytes[self.line_start..self.at - 2];
+                    if line.is_empty()
+                        && let Some((line, start)) = self.line.take()
+                    {
+                        return Request::new(line, &bytes[start..self.at], self.fields).map(|it| Some((it, self.at)));
                     }
+                    self.line_over(line, limits)?;
                     self.line_start = self.at;
                 }
-                b'\n' => return Err(Reject::bad("a line ends in a bare LF; CR LF is expected")),
-                _ if after_cr => return Err(Reject::bad("a bare CR stands in the request head")),
-                _ if self.lines == 0 => self.request_line_byte(byte, limits)?,
+                b'\n' => return Err(Refusal::bad("a line ends in a bare LF; CR LF is expected")),
+                _ if after_cr => return Err(Refusal::bad("a bare CR stands in the request head")),
+                _ if self.line.is_none() => self.request_line_byte(byte, limits)?,
                 _ => {}
             }
         }
@@ -52,53 +62,50 @@ impl Scanner {
 
     /// Whether anything of a request has come, as opposed to empty lines before it.
     pub(crate) fn begun(&self) -> bool {
-        self.at > self.line_start || self.lines > 0
+        self.at > self.line_start || self.line.is_some()
     }
 
-    fn request_line_byte(&mut self, byte: u8, limits: &Limits) -> Result<(), Reject> {
+    fn request_line_byte(&mut self, byte: u8, limits: &Limits) -> Result<(), Refusal> {
+        let longest = limits.target_bytes.min(LONGEST_TARGET);
         match (byte, self.target_start) {
             (b' ', None) => self.target_start = Some(self.at),
             (b' ', Some(_)) => self.target_over = true,
             (b'\r', _) => {} // of the line's end, or judged by the next byte
-            (_, Some(start)) if !self.target_over && self.at - start > limits.target_bytes => {
-                return Err(Reject::new(414, format!("the target is longer than {} bytes", limits.target_bytes)));
+            (_, Some(start)) if !self.target_over && self.at - start > longest => {
+                return Err(Refusal::new(414, format!("the target is longer than {longest} bytes")));
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// A line has ended; says whether the head has too.
-    fn line_over(&mut self, line: &[u8], limits: &Limits) -> Result<bool, Reject> {
-        match (self.lines, line.is_empty()) {
-            (0, true) => {
-                self.empty_lines += 1;
-                if self.empty_lines > EMPTY_LINES {
-                    return Err(Reject::bad("empty lines stand where a request line is expected"));
-                }
+    /// A line has ended that does not end the head.
+    fn line_over(&mut self, line: &[u8], limits: &Limits) -> Result<(), Refusal> {
+        if self.line.is_some() {
+            self.fields += 1;
+            if self.fields > limits.headers {
+                return Err(Refusal::new(431, format!("more than {} header fields", limits.headers)));
             }
-            (0, false) => {
-                request_line(line)?;
-                self.lines = 1;
+        } else if line.is_empty() {
+            self.empty_lines += 1;
+            if self.empty_lines > EMPTY_LINES {
+                return Err(Refusal::bad("empty lines stand where a request line is expected"));
             }
-            (_, true) => return Ok(true),
-            (fields, false) if fields > limits.headers => {
-                return Err(Reject::new(431, format!("more than {} header fields", limits.headers)));
-            }
-            (_, false) => self.lines += 1,
+        } else {
+            self.line = Some((request_line(line)?, self.at));
         }
-        Ok(false)
+        Ok(())
     }
 
-    fn too_long(&self, bytes: &[u8]) -> Reject {
+    fn too_long(&self, bytes: &[u8]) -> Refusal {
         if self.target_over {
-            Reject::new(431, "the request head is too long")
+            Refusal::new(431, "the request head is too long")
         } else if self.target_start.is_some() {
-            Reject::new(414, "the target is too long")
+            Refusal::new(414, "the target is too long")
         } else if bytes[self.line_start..self.at].iter().all(|byte| is_token(*byte)) {
-            Reject::new(501, "no such method is known")
+            Refusal::new(501, "unknown method")
         } else {
-            Reject::bad("the request line is malformed")
+            Refusal::bad("the request line is malformed")
         }
     }
 }
@@ -106,31 +113,28 @@ impl Scanner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        http::drain::Drain,
-        http::request::{Authority, Body, Handshake, Method, Request, parse},
-    };
+    use crate::http::body::{BodyReader, Framing};
+    use ::http::{HeaderMap, HeaderName, Method, Version};
     use proptest::prelude::*;
 
     /// Reads a request out of bytes that come in these pieces: what it says and how many bytes it takes; why it is
-    /// rejected; or nothing, where it is not whole.
+    /// refused; or nothing, where it is not whole.
     fn read<'b>(
         pieces: impl IntoIterator<Item = &'b [u8]>,
         limits: &Limits,
-    ) -> Result<Option<(Request, usize)>, Reject> {
-        let (mut scanner, mut buffer, mut begun) = (Scanner::default(), Vec::new(), None);
+    ) -> Result<Option<(Request, usize)>, Refusal> {
+        let (mut head, mut buffer, mut begun) = (HeadReader::default(), Vec::new(), None);
         for piece in pieces {
             buffer.extend(piece);
             if begun.is_none()
-                && let Some(length) = scanner.scan(&buffer, limits)?
+                && let Some((request, length)) = head.read(&buffer, limits)?
             {
-                let request = parse(&buffer[..length], limits)?;
-                let drain = Drain::new(request.body, limits)?;
-                begun = Some((request, length, drain));
+                let body = BodyReader::new(request.framing, limits)?;
+                begun = Some((request, length, body));
             }
-            if let Some((request, taken, drain)) = &mut begun {
-                *taken += drain.take(&buffer[*taken..])?;
-                if drain.is_done() {
+            if let Some((request, taken, body)) = &mut begun {
+                *taken += body.take(&buffer[*taken..])?;
+                if body.is_done() {
                     return Ok(Some((request.clone(), *taken)));
                 }
             }
@@ -138,7 +142,7 @@ mod tests {
         Ok(None)
     }
 
-    fn whole(bytes: &[u8]) -> Result<Option<(Request, usize)>, Reject> {
+    fn whole(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refusal> {
         read([bytes], &Limits::default())
     }
 
@@ -146,21 +150,30 @@ mod tests {
     fn a_request_says_what_it_says() {
         let head = b"\r\nPUT HTTP://Likes.Example:8080/like?a=b HTTP/1.3\r\nHOST: other.example\r\n\
             Origin: \t https://blog.example \r\nIf-None-Match: \"a\"\r\nIf-None-Match: W/\"b\"\r\n\
-            Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n\
-            Sec-WebSocket-Key: k\r\nContent-Length: 003\r\nExpect: 100-Continue\r\n\r\nabcNEXT";
+            Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nContent-Length: 003\r\nExpect: 100-Continue\r\n\r\nabcNEXT";
+        let fields = [
+            ("host", "other.example"),
+            ("origin", "https://blog.example"),
+            ("if-none-match", "\"a\""),
+            ("if-none-match", "W/\"b\""),
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket"),
+            ("content-length", "003"),
+            ("expect", "100-Continue"),
+        ];
+        let fields = fields.map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
         let request = Request {
-            method: Method::Put,
-            path: "/like".to_owned(),
-            minor: 1,
-            host: Some(Authority { host: "likes.example".to_owned(), port: Some(8080) }),
-            origin: Some("https://blog.example".to_owned()),
-            if_none_match: Some("\"a\",W/\"b\"".to_owned()),
-            preflight: false,
-            body: Body::Length(3),
+            method: Method::PUT,
+            target: "http://likes.example:8080/like?a=b".parse().unwrap(),
+            version: Version::HTTP_11,
+            fields: HeaderMap::from_iter(fields),
+            host: Some("likes.example:8080".parse().unwrap()),
+            framing: Framing::Length(3),
             expects_continue: true,
-            keep_alive: true,
-            handshake: Handshake { asked: true, versions: vec!["13".to_owned()], keys: vec!["k".to_owned()] },
+            keep_alive: false,
         };
+        assert!(request.asks_for_websocket());
+        assert_eq!((request.target.path(), request.target.query()), ("/like", Some("a=b")));
         assert_eq!(whole(head), Ok(Some((request, head.len() - b"NEXT".len()))));
     }
 
@@ -184,7 +197,7 @@ mod tests {
             (b"GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", 417),
         ] {
             let expected = whole(bytes);
-            assert_eq!(expected.as_ref().map_or_else(|reject| reject.status, |read| if read.is_some() { 0 } else { 1 }), status);
+            assert_eq!(expected.as_ref().map_or_else(|refusal| refusal.status, |read| if read.is_some() { 0 } else { 1 }), status);
             for split in 0..=bytes.len() {
                 let (first, second) = bytes.split_at(split);
                 assert_eq!(read([first, second], &limits), expected, "{} at {split}", bytes.escape_ascii());

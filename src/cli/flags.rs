@@ -1,0 +1,154 @@
+//! All flags, in one table: a row names, explains and reads a flag and its environment variable.
+
+use super::Settings;
+use std::{fmt::Write, path::PathBuf, str::FromStr, time::Duration};
+
+/// A flag. Its environment variable is `LIVE_LIKES_` and its name in capitals.
+pub(super) struct Flag {
+    pub(super) name: &'static str,
+    /// What the help calls its value: `FILE`.
+    pub(super) value: &'static str,
+    pub(super) help: &'static str,
+    /// Reads a value into the settings.
+    pub(super) read: fn(&mut Settings, &str) -> Read,
+}
+
+/// An error says what is expected.
+type Read = Result<(), &'static str>;
+
+macro_rules! flag {
+    ($name:literal, $value:literal, $($field:ident).+, $read:expr, $help:literal) => {
+        Flag { name: $name, value: $value, help: $help, read: |settings, text| $read(&mut settings.$($field).+, text) }
+    };
+}
+
+pub(super) const FLAGS: &[Flag] = &[
+    flag!("addr", "HOST:PORT", addr, address, "address to listen on; port 0 takes a free one [127.0.0.1:3000]"),
+    flag!("db", "FILE", db, file, "file that holds the count; created if missing [db.txt]"),
+    flag!("page", "FILE", page, some_file, "page to serve in place of the built-in one"),
+    flag!(
+        "allow-host",
+        "NAME",
+        allow_hosts,
+        names,
+        "further name of this host; may be repeated, or a list with commas"
+    ),
+    flag!(
+        "allow-origin",
+        "ORIGIN",
+        allow_origins,
+        names,
+        "origin whose pages may like, such as https://blog.example; may be repeated, or a list"
+    ),
+    flag!("log", "LEVEL", log, level, "off, error, warn, info or debug, to standard error [info]"),
+    flag!("connections", "N", limits.connections, number, "connections held at once [10000]"),
+    flag!("head-bytes", "BYTES", limits.head_bytes, number, "request head [16384]"),
+    flag!("target-bytes", "BYTES", limits.target_bytes, number, "request target [8192]"),
+    flag!("headers", "N", limits.headers, number, "header fields of a request [64]"),
+    flag!(
+        "request-time",
+        "SECONDS",
+        limits.request_time,
+        seconds,
+        "for a whole request head, and again for its body [5]"
+    ),
+    flag!("body-bytes", "BYTES", limits.body_bytes, number, "request body, which is thrown away [65536]"),
+    flag!("keep-alive", "SECONDS", limits.keep_alive, seconds, "between two requests [15]"),
+    flag!("message-bytes", "BYTES", limits.message_bytes, number, "WebSocket message [4096]"),
+    flag!("fragments", "N", limits.fragments, number, "frames of a WebSocket message [64]"),
+    flag!("ping-after", "SECONDS", limits.ping_after, seconds, "silence before a ping [25]"),
+    flag!("pong-within", "SECONDS", limits.pong_within, seconds, "for an answer to a ping [10]"),
+    flag!("write-deadline", "SECONDS", limits.write_deadline, seconds, "a client may go without reading [10]"),
+    flag!("close-within", "SECONDS", limits.close_within, seconds, "for a peer to finish closing [2]"),
+    flag!("likes-per-connection", "N", limits.likes_per_connection, some_number, "likes of one connection [unlimited]"),
+    flag!(
+        "likes-per-second",
+        "N",
+        limits.likes_per_second_and_address,
+        some_number,
+        "likes a second of one address [unlimited]"
+    ),
+    flag!("stop-within", "SECONDS", limits.stop_within, seconds, "for a graceful stop [5]"),
+];
+
+/// What hosting platforms set; they reach no loopback address.
+pub(super) const PORT: Flag = flag!("", "PORT", addr, any_address, "");
+
+fn address(field: &mut String, text: &str) -> Read {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => text.clone_into(field),
+        _ => return Err("HOST:PORT, with a port from 0 to 65535"),
+    }
+    Ok(())
+}
+
+fn any_address(field: &mut String, port: &str) -> Read {
+    let port: u16 = port.parse().map_err(|_| "a port from 0 to 65535")?;
+    *field = format!("0.0.0.0:{port}");
+    Ok(())
+}
+
+fn file(field: &mut PathBuf, text: &str) -> Read {
+    *field = text.into();
+    Ok(())
+}
+
+fn some_file(field: &mut Option<PathBuf>, text: &str) -> Read {
+    *field = Some(text.into());
+    Ok(())
+}
+
+fn names(field: &mut Vec<String>, text: &str) -> Read {
+    field.extend(text.split(',').map(|name| name.trim().to_owned()));
+    Ok(())
+}
+
+fn level(field: &mut log::LevelFilter, text: &str) -> Read {
+    *field = text.parse().map_err(|_| "off, error, warn, info or debug")?;
+    Ok(())
+}
+
+fn number<T: FromStr>(field: &mut T, text: &str) -> Read {
+    *field = text.parse().map_err(|_| "a whole number")?;
+    Ok(())
+}
+
+fn some_number<T: FromStr + Default>(field: &mut Option<T>, text: &str) -> Read {
+    number(field.get_or_insert_default(), text)
+}
+
+fn seconds(field: &mut Duration, text: &str) -> Read {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    *field = seconds.ok_or("a number of seconds")?;
+    Ok(())
+}
+
+impl Flag {
+    /// The name of its environment variable.
+    pub(super) fn variable(&self) -> String {
+        format!("LIVE_LIKES_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+    }
+}
+
+pub(super) fn help() -> String {
+    let mut text = concat!(
+        "live-likes ",
+        env!("CARGO_PKG_VERSION"),
+        "\nServes a like counter: the page at /, the count in a file, each like on every open page at once.\n\n",
+        "Usage: live-likes [FLAG ...]\n\n"
+    )
+    .to_owned();
+    let mut line = |flag: &str, help: &str| _ = writeln!(text, "  {flag:<31} {help}");
+    for flag in FLAGS {
+        line(&format!("--{} {}", flag.name, flag.value), flag.help);
+    }
+    line("-h, --help", "this text");
+    line("-V, --version", "the version");
+    text.push_str(concat!(
+        "\nA flag that is not given is taken from the environment: --addr from LIVE_LIKES_ADDR, and so on. If there is\n",
+        "no address at all but PORT, as hosting platforms set it, the server listens on 0.0.0.0:PORT.\n\n",
+        "SIGINT and SIGTERM stop the server gracefully, a second one at once; so does SIGHUP if the server was started\n",
+        "in a terminal, and else it is ignored. The exit code is 0 after a graceful stop, 1 for an error, 2 for bad usage."
+    ));
+    text
+}

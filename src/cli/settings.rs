@@ -1,0 +1,214 @@
+//! The settings of the server, read from the command line and the environment.
+
+use super::flags::{FLAGS, Flag, PORT, help};
+use lexopt::Arg;
+use live_likes::{Error, Limits};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
+
+/// What the command line asks for.
+pub(crate) enum Command {
+    /// A server with these settings.
+    Serve(Box<Settings>),
+    /// This text, for `--help` and `--version`.
+    Show(String),
+}
+
+/// What the flags and the environment set.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) addr: String,
+    pub(crate) db: PathBuf,
+    pub(crate) page: Option<PathBuf>,
+    pub(crate) allow_hosts: Vec<String>,
+    pub(crate) allow_origins: Vec<String>,
+    pub(crate) log: log::LevelFilter,
+    pub(crate) limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            addr: "127.0.0.1:3000".to_owned(),
+            db: "db.txt".into(),
+            page: None,
+            allow_hosts: Vec::new(),
+            allow_origins: Vec::new(),
+            log: log::LevelFilter::Info,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Reads the arguments, without the program's name, and the environment for the flags that are not among them.
+///
+/// # Errors
+///
+/// A line for the user: the flag or variable, its value, and what is expected.
+pub(crate) fn parse(
+    arguments: impl Iterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Command, String> {
+    let mut settings = Settings::default();
+    let mut given = Vec::new();
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
+        match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Show(help())),
+            Arg::Short('V') | Arg::Long("version") => {
+                return Ok(Command::Show(concat!("live-likes ", env!("CARGO_PKG_VERSION")).to_owned()));
+            }
+            Arg::Long(name) => {
+                let flag =
+                    FLAGS.iter().find(|flag| flag.name == name).ok_or_else(|| format!("unknown flag --{name}"))?;
+                let source = format!("--{name}");
+                // Without one, the value that is missing is empty.
+                set(&mut settings, flag, &source, &parser.value().unwrap_or_default())?;
+                given.push(flag.name);
+            }
+            Arg::Short(name) => return Err(format!("unknown flag -{name}")),
+            Arg::Value(value) => {
+                return Err(format!("unexpected argument `{}`: only flags are expected", value.display()));
+            }
+        }
+    }
+    // An empty variable counts as not set.
+    let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
+    for flag in FLAGS.iter().filter(|flag| !given.contains(&flag.name)) {
+        if let Some(value) = variable(&flag.variable()) {
+            set(&mut settings, flag, &flag.variable(), &value)?;
+        } else if flag.name == "addr"
+            && let Some(port) = variable("PORT")
+        {
+            set(&mut settings, &PORT, "PORT", &port)?;
+        }
+    }
+    Ok(Command::Serve(Box::new(settings)))
+}
+
+/// Sets what a flag sets, to the value that came from this source.
+fn set(settings: &mut Settings, flag: &Flag, source: &str, value: &OsStr) -> Result<(), String> {
+    if value.is_empty() {
+        return Err(format!("{source} needs a value: {}", flag.value));
+    }
+    let invalid = |expected: &str| format!("invalid value `{}` for {source}: expected {expected}", value.display());
+    let text = value.to_str().ok_or_else(|| invalid("valid UTF-8"))?;
+    (flag.read)(settings, text).map_err(invalid)?;
+    settings.limits.check().map_err(|e| match e {
+        Error::Limit { expected, .. } => invalid(&expected),
+        e => e.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, String> {
+        let variable = |name: &str| environment.iter().find(|(other, _)| *other == name).map(|(_, value)| value.into());
+        match parse(arguments.iter().map(OsString::from), variable)? {
+            Command::Serve(settings) => Ok(*settings),
+            Command::Show(text) => Err(text),
+        }
+    }
+
+    #[test]
+    fn nothing_given_leaves_the_defaults() {
+        assert_eq!(settings(&[], &[]).unwrap(), Settings::default());
+        assert_eq!(settings(&[], &[("LIVE_LIKES_ADDR", ""), ("PORT", "")]).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_environment_and_that_before_port_and_the_default() {
+        let addr = |arguments: &[&str], environment: &[(&str, &str)]| settings(arguments, environment).unwrap().addr;
+        let (own, port) = (("LIVE_LIKES_ADDR", "[::1]:2"), ("PORT", "3"));
+        assert_eq!(addr(&["--addr", "0.0.0.0:1"], &[own, port]), "0.0.0.0:1");
+        assert_eq!(addr(&["--addr=0.0.0.0:1"], &[own, port]), "0.0.0.0:1");
+        assert_eq!(addr(&[], &[own, port]), "[::1]:2");
+        assert_eq!(addr(&["--addr", "0.0.0.0:1"], &[("PORT", "none")]), "0.0.0.0:1");
+        assert_eq!(addr(&[], &[port]), "0.0.0.0:3", "no platform that sets it reaches a loopback address");
+    }
+
+    #[test]
+    fn every_flag_and_its_variable_change_the_same_setting() {
+        for flag in FLAGS {
+            let value = match flag.value {
+                "HOST:PORT" => "localhost:0",
+                "LEVEL" => "debug",
+                "FILE" | "NAME" | "ORIGIN" => "other.example",
+                _ => "7",
+            };
+            let by_flag = settings(&[&format!("--{}", flag.name), value], &[]).unwrap();
+            let by_variable = settings(&[], &[(&flag.variable(), value)]).unwrap();
+            assert_ne!(by_flag, Settings::default(), "{}", flag.name);
+            assert_eq!(by_flag, by_variable, "{}", flag.name);
+        }
+    }
+
+    #[test]
+    fn names_may_be_repeated_or_listed() {
+        let settings = settings(&["--allow-host", "a,b", "--allow-host=c"], &[("LIVE_LIKES_ALLOW_HOST", "d")]).unwrap();
+        assert_eq!(settings.allow_hosts, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_its_flag_and_what_is_expected() {
+        for (arguments, told) in [
+            (
+                &["--addr", "3000"][..],
+                "invalid value `3000` for --addr: expected HOST:PORT, with a port from 0 to 65535",
+            ),
+            (&["--addr", "localhost:port"], "invalid value `localhost:port` for --addr: expected HOST:PORT"),
+            (&["--addr", "localhost:65536"], "for --addr"),
+            (&["--addr", ":3000"], "for --addr"),
+            (&["--connections", "0"], "invalid value `0` for --connections: expected a whole number above 0"),
+            (&["--connections", "-1"], "invalid value `-1` for --connections"),
+            (&["--connections", "many"], "invalid value `many` for --connections"),
+            (&["--body-bytes", "-1"], "invalid value `-1` for --body-bytes: expected a whole number"),
+            (
+                &["--keep-alive", "0"],
+                "invalid value `0` for --keep-alive: expected a number of seconds from 0.001 to 86400",
+            ),
+            (&["--keep-alive", "NaN"], "for --keep-alive"),
+            (&["--keep-alive", "inf"], "for --keep-alive"),
+            (&["--keep-alive", "1e99"], "for --keep-alive"),
+            (&["--likes-per-second", "0"], "invalid value `0` for --likes-per-second: expected a whole number above 0"),
+            (&["--log", "loud"], "invalid value `loud` for --log: expected off, error, warn, info or debug"),
+            (&["--db", ""], "--db needs a value: FILE"),
+            (&["--db"], "--db needs a value: FILE"),
+            (&["--nonsense"], "unknown flag --nonsense"),
+            (&["-x"], "unknown flag -x"),
+            (&["db.txt"], "unexpected argument `db.txt`"),
+        ] {
+            let problem = settings(arguments, &[]).unwrap_err();
+            assert!(problem.contains(told), "{problem} should contain {told}");
+        }
+        for (variable, told) in [
+            (("LIVE_LIKES_KEEP_ALIVE", "soon"), "invalid value `soon` for LIVE_LIKES_KEEP_ALIVE: expected a number"),
+            (("PORT", "http"), "invalid value `http` for PORT: expected a port from 0 to 65535"),
+        ] {
+            let problem = settings(&[], &[variable]).unwrap_err();
+            assert!(problem.contains(told), "{problem} should contain {told}");
+        }
+        let bytes = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff");
+        let problem = parse(["--db".into(), OsStr::to_owned(bytes)].into_iter(), |_| None).err().unwrap();
+        assert!(problem.contains("for --db: expected valid UTF-8"), "{problem}");
+    }
+
+    #[test]
+    fn the_help_names_every_flag_with_the_default_that_holds() {
+        let help = help();
+        for flag in FLAGS {
+            assert!(help.contains(&format!("--{} {}", flag.name, flag.value)), "{}", flag.name);
+            // A default that is written in brackets is the default: setting it changes nothing.
+            if let Some((_, default)) = flag.help.trim_end_matches(']').rsplit_once('[')
+                && default != "unlimited"
+            {
+                let set = settings(&[&format!("--{}", flag.name), default], &[]).unwrap();
+                assert_eq!(set, Settings::default(), "{}", flag.name);
+            }
+        }
+    }
+}
