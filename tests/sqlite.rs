@@ -397,7 +397,7 @@ fn the_top_is_the_most_liked_first_without_the_default_counter() {
     assert_eq!(top(usize::MAX), all);
     assert_eq!(top(2), all[..2]);
     assert_eq!(top(0), []);
-    let plan = "EXPLAIN QUERY PLAN SELECT name, likes, version FROM posts WHERE likes > 0 AND name <> '' ORDER BY likes DESC, id LIMIT 10";
+    let plan = "EXPLAIN QUERY PLAN SELECT name, likes, version FROM posts WHERE likes > 0 AND name <> '' ORDER BY likes DESC, version LIMIT 10";
     let plan: String = other(&folder.join("likes.db")).query_row(plan, [], |row| row.get(3)).unwrap();
     assert!(plan.contains("USING INDEX most_liked"), "{plan}");
 }

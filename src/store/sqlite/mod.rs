@@ -138,7 +138,8 @@ impl Store for SqliteStore {
         if self.for_server && batch::is_last(&transaction, batch).map_err(before_commit)? {
             let last = self.last.as_ref().filter(|(last, _)| *last == batch);
             let outcomes = last.map(|(_, outcomes)| outcomes.clone());
-            return outcomes.ok_or_else(|| Error::Stopped("the batch was applied before".to_owned()));
+            return outcomes
+                .ok_or_else(|| Error::Stopped("a store that is closed by now has applied this batch".to_owned()));
         }
         let outcomes = batch::apply(&transaction, &self.limits, self.for_server.then_some(batch), changes);
         let outcomes = outcomes.map_err(before_commit)?;
