@@ -30,8 +30,9 @@ use crate::{
     likes::{
         audience::{Audience, Registration},
         behind::Behind,
+        dialect::Dialect,
         outbox::{Outbox, Standing},
-        round::{Dialect, Round, Steps},
+        round::{Round, Steps},
     },
     store::change::{Count, Post},
 };
@@ -271,9 +272,13 @@ impl FanOut {
     fn new(sockets: &[Arc<TcpStream>]) -> Self {
         const DEADLINE: Duration = Duration::from_secs(3600);
         let audience = Arc::<Audience>::default();
-        let outbox = |socket: &Arc<TcpStream>| Arc::new(Outbox::new(socket.clone(), DEADLINE, Dialect::Bare));
+        let outbox = |socket: &Arc<TcpStream>| Arc::new(Outbox::new(socket.clone(), DEADLINE, Dialect::Bare, None));
         let outboxes: Vec<_> = sockets.iter().map(outbox).collect();
-        let register = |outbox: &Arc<Outbox>| audience.join(outbox.clone(), outbox.open(Post::default(), 0));
+        let register = |outbox: &Arc<Outbox>| {
+            let registration = audience.join(outbox.clone(), outbox.open(Post::default(), None));
+            outbox.begin(0, Count { likes: 15, version: 15 }, None);
+            registration
+        };
         let _registrations = outboxes.iter().map(register).collect();
         let mut fan_out = Self { audience, outboxes, _registrations, behind: Behind::default(), shown: 15 };
         fan_out.round(1, 1);
@@ -304,7 +309,7 @@ fn encode(likes: u64) -> u64 {
 /// The round of so many likes, of which the last makes the count this one.
 fn round_of(count: u64, likes: u64) -> Round {
     let mut steps = Steps::default();
-    steps.push(Count { likes: count, version: count }, likes);
+    steps.push(Count { likes: count, version: count }, likes, None);
     Round::of(Post::default(), steps).expect("there is a like")
 }
 

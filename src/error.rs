@@ -1,5 +1,6 @@
 //! The one error type of the library. What a *peer* does wrong is no error of ours: it is answered on the wire.
 
+use crate::store::change::{NameError, Refused};
 use std::{fmt, io, path::PathBuf};
 
 /// What can go wrong for the program that runs a counter or a server.
@@ -57,6 +58,12 @@ pub enum Error {
     Stopped(String),
     /// When a count is read: the store cannot be read just now. It may work later.
     NotRead(String),
+    /// When a post or a visitor is named: that can be no name.
+    BadName(NameError),
+    /// When a post is named: the store keeps one counter alone.
+    OneCounter,
+    /// When a like is saved: the store does not take it, and nothing has changed.
+    Refused(Refused),
     /// When a like arrives: the count is [`u64::MAX`].
     Full,
     /// When a like arrives: the counter has been closed.
@@ -86,6 +93,9 @@ impl fmt::Display for Error {
                 write!(f, "the counter has stopped, because it is not known what is saved: {reason}")
             }
             Self::NotRead(reason) => write!(f, "the count cannot be read: {reason}"),
+            Self::BadName(problem) => write!(f, "{problem}"),
+            Self::OneCounter => write!(f, "this store keeps one counter; --db likes.db keeps one for each post"),
+            Self::Refused(refused) => write!(f, "{refused}"),
             Self::Full => write!(f, "the count is {}, the largest there is", u64::MAX),
             Self::Closed => write!(f, "the counter is closed"),
         }

@@ -24,10 +24,10 @@ mod limits;
 mod metrics;
 mod server;
 mod store;
-pub mod websocket;
+mod websocket;
 
 pub use error::{Error, Result};
-pub use likes::{Likes, subscription::Subscription};
+pub use likes::{Answer, Likes, Posts, subscription::Subscription};
 pub use limits::Limits;
 pub use server::{Handle, Listening, Server, page::Page, service::Service};
 pub use store::{

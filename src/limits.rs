@@ -22,7 +22,10 @@ use std::{
 pub struct Limits {
     /// Connections held at once; a further one is answered 503 and closed. Default 10,000, from 1 to 1,000,000.
     ///
-    /// Each costs one thread and one descriptor, so this bounds both.
+    /// Each costs a thread, a descriptor and four memory maps. Where the system allows a process fewer (RLIMIT_NOFILE,
+    /// RLIMIT_AS, RLIMIT_DATA; `vm.max_map_count` on Linux), fewer are held, and a warning is logged that says what to
+    /// raise: an eighth of what is free when the server starts is kept for everything else. All servers of a process
+    /// share what there is.
     pub connections: usize,
     /// Bytes of a request head, request line and empty line included. Default 16 KiB, from 256 to 1 MiB; past it
     /// 431.
@@ -60,6 +63,8 @@ pub struct Limits {
     pub write_deadline: Duration,
     /// Time that a peer has to finish a closing connection. Default 2 s; past it dropped.
     pub close_within: Duration,
+    /// Posts that one WebSocket client may watch. Default 100; past it status 429. From 1 to 100,000.
+    pub posts_per_client: usize,
     /// Likes that one connection may send. Unlimited by default; past it close code 1008, or 429 over HTTP.
     pub likes_per_connection: Option<u64>,
     /// Likes a second that one address may send (an IPv6 /64 counts as one), at least 1. Unlimited by
@@ -85,6 +90,7 @@ impl Default for Limits {
             pong_within: Duration::from_secs(10),
             write_deadline: Duration::from_secs(10),
             close_within: Duration::from_secs(2),
+            posts_per_client: 100,
             likes_per_connection: None,
             likes_per_second_and_address: None,
             stop_within: Duration::from_secs(5),
@@ -106,6 +112,7 @@ impl Limits {
         within("body_bytes", self.body_bytes, 0..=1 << 30)?;
         within("message_bytes", self.message_bytes, 16..=16 << 20)?;
         within("fragments", self.fragments, 1..=1 << 20)?;
+        within("posts_per_client", self.posts_per_client, 1..=100_000)?;
         within("likes_per_second_and_address", self.likes_per_second_and_address.unwrap_or(1), 1..=u32::MAX)?;
         for (name, time) in [
             ("request_time", self.request_time),

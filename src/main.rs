@@ -3,7 +3,7 @@
 mod cli;
 
 use cli::{Command, Settings, logger, signals};
-use live_likes::{Error, Likes, Page, Server};
+use live_likes::{Error, Page, Posts, Server};
 use std::{
     io::{Write, stderr, stdout},
     process::ExitCode,
@@ -40,18 +40,25 @@ fn main() -> ExitCode {
 fn serve(settings: Settings) -> Result<(), Error> {
     raise_descriptor_limit();
     let page = settings.page.as_ref().map(Page::open).transpose()?.unwrap_or_default();
-    let likes = Likes::open(&settings.db)?;
-    let mut server = Server::new(likes.clone()).page(page).limits(settings.limits);
+    let posts = Posts::open(&settings.db)?;
+    let likes = posts.default_counter()?;
+    let mut server = Server::new(posts).page(page).limits(settings.limits);
     for name in settings.allow_hosts {
         server = server.allow_host(name);
     }
     for name in settings.allow_origins {
         server = server.allow_origin(name);
     }
-    let listening = server.bind(settings.addr.as_str())?;
+    let mut listening = server.bind(settings.addr.as_str())?;
+    if let Some(addr) = settings.metrics_addr {
+        listening = listening.metrics_on(addr.as_str())?;
+    }
     signals::listen(listening.handle()).map_err(Error::Thread)?;
     let (addr, count) = (listening.local_addr(), likes.count());
     logger::say(format_args!("Live Likes at http://{addr}/ with {count} likes in {}", settings.db.display()));
+    if let Some(addr) = listening.metrics_addr() {
+        log::info!("metrics at http://{addr}/metrics");
+    }
     listening.run()?;
     log::info!("stopped with {} likes saved", likes.count());
     Ok(())

@@ -16,6 +16,7 @@ use sha1::{Digest, Sha1};
 use std::{
     io::{Read, Write},
     thread,
+    time::{Duration, Instant},
 };
 use tungstenite::Message;
 
@@ -342,6 +343,29 @@ fn a_handshake_of_another_version_is_told_the_one_that_is_spoken() {
     let answer = handshake(server.addr, "/liveLikes", &[("Sec-WebSocket-Version", "8")]);
     assert_error(&answer, 426, "version 13");
     assert_eq!(answer.field("Sec-WebSocket-Version"), Some("13"));
+}
+
+// --- time ---
+
+#[test]
+fn a_client_that_takes_a_little_of_a_response_now_and_then_is_dropped_at_the_write_deadline() {
+    const LENGTH: usize = 16 << 20; // more than the kernel holds for a connection
+    let deadline = Duration::from_millis(300);
+    let server = Running::with(16, |server| {
+        let mut limits = running::patient();
+        limits.write_deadline = deadline;
+        server.limits(limits).page(Page::new(vec![b'x'; LENGTH]))
+    });
+    let mut slow = client::connect_narrow(server.addr);
+    let start = Instant::now();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut taken = 0;
+    while let Ok(length @ 1..) = slow.read(&mut [0; 32 * 1024]) {
+        taken += length;
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    assert!(taken < LENGTH, "it had all the time that it wanted");
+    assert!(start.elapsed() >= deadline, "{:?}", start.elapsed());
 }
 
 // --- methods and paths ---

@@ -24,11 +24,9 @@ use crate::{
     likes::Likes,
     likes::audience::Audience,
     likes::behind::Behind,
+    likes::dialect::Dialect,
     likes::outbox::{Outbox, Standing, tests::Pipe},
-    likes::round::{
-        Dialect,
-        tests::{count, only},
-    },
+    likes::round::tests::{count, only},
     likes::sync::{Mutex, lock, thread},
     store::{
         Store,
@@ -96,7 +94,7 @@ fn open(failures: usize) -> (Likes, Arc<AtomicU64>) {
 /// A client on a pipe with so much room.
 fn client(room: usize) -> (Arc<Pipe>, Arc<Outbox>) {
     let pipe = Pipe::new(room);
-    (pipe.clone(), Arc::new(Outbox::new(pipe, LONG, Dialect::Bare)))
+    (pipe.clone(), Arc::new(Outbox::new(pipe, LONG, Dialect::Bare, None)))
 }
 
 #[track_caller]
@@ -111,7 +109,7 @@ fn rising(pipe: &Pipe) -> Vec<u64> {
 fn everyone() {
     let (likes, total) = open(0);
     let (watching, outbox) = client(usize::MAX);
-    let registration = likes.join(&outbox);
+    let registration = likes.join(&outbox, None).unwrap();
     let (slow, slow_outbox) = client(3);
     let slow_registration = likes.join(&slow_outbox);
 
@@ -132,7 +130,7 @@ fn everyone() {
         let likes = likes.clone();
         move || {
             let (pipe, outbox) = client(usize::MAX);
-            let registration = likes.join(&outbox);
+            let registration = likes.join(&outbox, None).unwrap();
             likes.like().unwrap();
             (pipe, registration)
         }
@@ -141,7 +139,7 @@ fn everyone() {
         let likes = likes.clone();
         move || {
             let (pipe, outbox) = client(usize::MAX);
-            drop(likes.join(&outbox));
+            drop(likes.join(&outbox, None).unwrap());
             rising(&pipe);
         }
     });
@@ -179,7 +177,7 @@ fn joining() {
     });
     let (pipe, outbox) = client(usize::MAX);
     let before = likes.count();
-    let _registration = likes.join(&outbox);
+    let _registration = likes.join(&outbox, None).unwrap();
     liker.join().unwrap();
     likes.close(LONG).unwrap();
     let counts = rising(&pipe);
@@ -191,7 +189,7 @@ fn joining() {
 fn failing_saves() {
     let (likes, total) = open(2);
     let (watching, outbox) = client(usize::MAX);
-    let _registration = likes.join(&outbox);
+    let _registration = likes.join(&outbox, None).unwrap();
     let taken = Arc::new(AtomicU64::new(0));
     let threads: Vec<_> = (0..3)
         .map(|kind| {
@@ -287,10 +285,10 @@ fn join_during_a_round() {
         }
     });
     let (pipe, outbox) = client(usize::MAX);
-    let slot = outbox.open(Post::default(), 0);
+    let slot = outbox.open(Post::default(), None);
     let registration = audience.join(outbox.clone(), slot);
     let saved = *lock(&saved);
-    outbox.begin(slot, count(saved));
+    outbox.begin(slot, count(saved), None);
     round.join().unwrap();
     assert_eq!(rising(&pipe).last(), Some(&17), "the client ends at the newest count");
     drop(registration);

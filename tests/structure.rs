@@ -38,11 +38,9 @@ fn a_program_that_embeds_the_library_builds_at_most_38_crates() {
     let arguments =
         ["tree", "--edges", "normal", "--no-default-features", "--prefix", "none", "--no-dedupe", "--locked"];
     let tree = Command::new(env!("CARGO")).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
-    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
-    let tree = String::from_utf8(tree.stdout).unwrap();
-    let crates: BTreeSet<_> = tree.lines().collect();
-    assert!(crates.iter().any(|name| name.starts_with("live-likes v")), "{crates:#?}");
-    assert!(crates.len() <= 38, "{} crates: {crates:#?}", crates.len());
+    let text = String::from_utf8(tree.stdout).unwrap();
+    let crates: BTreeSet<_> = text.lines().collect();
+    assert!(tree.status.success() && (10..=38).contains(&crates.len()), "{} crates: {crates:#?}", crates.len());
 }
 
 #[test]
@@ -51,9 +49,8 @@ fn every_limit_has_a_flag() {
     let help = Command::new(env!("CARGO_BIN_EXE_live-likes")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let limits = format!("{:#?}", live_likes::Limits::default());
-    let fields: Vec<_> =
-        limits.lines().filter_map(|line| Some(line.strip_prefix("    ")?.split_once(": ")?.0)).collect();
-    for field in fields.iter().filter(|field| !field.starts_with(' ')) {
+    let fields = limits.lines().filter_map(|line| Some(line.strip_prefix("    ")?.split_once(": ")?.0));
+    for field in fields.filter(|field| !field.starts_with(' ')) {
         // A flag may leave out the end of a long name: `--likes-per-second`.
         let name = field.replace('_', "-");
         let mut flags = help.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());

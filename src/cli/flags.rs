@@ -24,6 +24,13 @@ macro_rules! flag {
 
 pub(super) const FLAGS: &[Flag] = &[
     flag!("addr", "HOST:PORT", addr, address, "address to listen on; port 0 takes a free one [127.0.0.1:3000]"),
+    flag!(
+        "metrics-addr",
+        "HOST:PORT",
+        metrics_addr,
+        some_address,
+        "address of its own for /metrics, which is then answered there alone"
+    ),
     flag!("db", "FILE", db, file, "file that holds the count; created if missing [db.txt]"),
     flag!("page", "FILE", page, some_file, "page to serve in place of the built-in one"),
     flag!(
@@ -60,6 +67,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag!("pong-within", "SECONDS", limits.pong_within, seconds, "for an answer to a ping [10]"),
     flag!("write-deadline", "SECONDS", limits.write_deadline, seconds, "a client may go without reading [10]"),
     flag!("close-within", "SECONDS", limits.close_within, seconds, "for a peer to finish closing [2]"),
+    flag!("posts-per-client", "N", limits.posts_per_client, number, "posts that a WebSocket client may watch [100]"),
     flag!("likes-per-connection", "N", limits.likes_per_connection, some_number, "likes of one connection [unlimited]"),
     flag!(
         "likes-per-second",
@@ -80,6 +88,10 @@ fn address(field: &mut String, text: &str) -> Read {
         _ => return Err("HOST:PORT, with a port from 0 to 65535"),
     }
     Ok(())
+}
+
+fn some_address(field: &mut Option<String>, text: &str) -> Read {
+    address(field.get_or_insert_default(), text)
 }
 
 fn any_address(field: &mut String, port: &str) -> Read {
@@ -145,10 +157,10 @@ pub(super) fn help() -> String {
     line("-h, --help", "this text");
     line("-V, --version", "the version");
     text.push_str(concat!(
-        "\nA flag that is not given is taken from the environment: --addr from LIVE_LIKES_ADDR, and so on. If there is\n",
-        "no address at all but PORT, as hosting platforms set it, the server listens on 0.0.0.0:PORT.\n\n",
-        "SIGINT and SIGTERM stop the server gracefully, a second one at once; so does SIGHUP if the server was started\n",
-        "in a terminal, and else it is ignored. The exit code is 0 after a graceful stop, 1 for an error, 2 for bad usage."
+        "\nWhat no flag sets is taken from the environment: LIVE_LIKES_ADDR stands for --addr, and so on. With PORT alone,\n",
+        "as hosting platforms set it, the server listens on 0.0.0.0:PORT.\n\n",
+        "SIGINT and SIGTERM stop the server gracefully, and a second one at once. SIGHUP stops a server that was started\n",
+        "in a terminal; any other ignores it. The exit code is 0 after a graceful stop, 1 for an error, 2 for bad usage."
     ));
     text
 }

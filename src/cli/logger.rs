@@ -19,7 +19,8 @@ const MOST_LINES: usize = 1024;
 /// Time that the end of the process waits for them.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
-static QUEUE: Queue = Queue { state: Mutex::new(State::new()), changed: Condvar::new() };
+static QUEUE: Queue =
+    Queue { state: Mutex::new(State { lines: VecDeque::new(), dropped: 0, writing: false }), changed: Condvar::new() };
 
 struct Queue {
     state: Mutex<State>,
@@ -53,7 +54,7 @@ pub(crate) fn start(level: log::LevelFilter) -> io::Result<()> {
 
 /// Writes a line to standard output.
 pub(crate) fn say(text: impl Display) {
-    QUEUE.push(Line::Out(text.to_string()));
+    QUEUE.push(Line::Out(format!("{text}\n")));
 }
 
 /// Writes an error to standard error, whatever the level.
@@ -62,10 +63,6 @@ pub(crate) fn complain(problem: impl Display) {
 }
 
 impl State {
-    const fn new() -> Self {
-        Self { lines: VecDeque::new(), dropped: 0, writing: false }
-    }
-
     fn next(&mut self) -> Option<Line> {
         self.lines.pop_front().or_else(|| match std::mem::take(&mut self.dropped) {
             0 => None,
@@ -78,14 +75,14 @@ impl Line {
     /// A line with the time in UTC, as RFC 3339 writes it.
     fn stamped(level: &str, text: impl Display) -> Self {
         let time = humantime::format_rfc3339_millis(SystemTime::now());
-        Self::Error(format!("{time} {level}: {text}").replace('\n', " "))
+        Self::Error(format!("{time} {level}: {text}").replace('\n', " ") + "\n")
     }
 
-    /// Writes it. A stream that is closed or full is no reason to stop.
+    /// Writes it, with one call. A stream that is closed or full is no reason to stop.
     fn write(&self) {
         let _ = match self {
-            Self::Out(text) => writeln!(stdout(), "{text}").and_then(|()| stdout().flush()),
-            Self::Error(text) => writeln!(stderr(), "{text}"),
+            Self::Out(text) => stdout().write_all(text.as_bytes()),
+            Self::Error(text) => stderr().write_all(text.as_bytes()),
         };
     }
 }

@@ -20,6 +20,7 @@ pub(crate) enum Command {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) addr: String,
+    pub(crate) metrics_addr: Option<String>,
     pub(crate) db: PathBuf,
     pub(crate) page: Option<PathBuf>,
     pub(crate) allow_hosts: Vec<String>,
@@ -32,6 +33,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             addr: "127.0.0.1:3000".to_owned(),
+            metrics_addr: None,
             db: "db.txt".into(),
             page: None,
             allow_hosts: Vec::new(),
@@ -138,7 +140,7 @@ mod tests {
                 "HOST:PORT" => "localhost:0",
                 "LEVEL" => "debug",
                 "FILE" | "NAME" | "ORIGIN" => "other.example",
-                _ => "7",
+                _ => "300",
             };
             let by_flag = settings(&[&format!("--{}", flag.name), value], &[]).unwrap();
             let by_variable = settings(&[], &[(&flag.variable(), value)]).unwrap();
@@ -163,18 +165,15 @@ mod tests {
             (&["--addr", "localhost:port"], "invalid value `localhost:port` for --addr: expected HOST:PORT"),
             (&["--addr", "localhost:65536"], "for --addr"),
             (&["--addr", ":3000"], "for --addr"),
-            (&["--connections", "0"], "invalid value `0` for --connections: expected a whole number above 0"),
+            (&["--connections", "0"], "invalid value `0` for --connections: expected 1 to 1000000"),
             (&["--connections", "-1"], "invalid value `-1` for --connections"),
             (&["--connections", "many"], "invalid value `many` for --connections"),
             (&["--body-bytes", "-1"], "invalid value `-1` for --body-bytes: expected a whole number"),
-            (
-                &["--keep-alive", "0"],
-                "invalid value `0` for --keep-alive: expected a number of seconds from 0.001 to 86400",
-            ),
+            (&["--keep-alive", "0"], "invalid value `0` for --keep-alive: expected 1ms to 86400s"),
             (&["--keep-alive", "NaN"], "for --keep-alive"),
             (&["--keep-alive", "inf"], "for --keep-alive"),
             (&["--keep-alive", "1e99"], "for --keep-alive"),
-            (&["--likes-per-second", "0"], "invalid value `0` for --likes-per-second: expected a whole number above 0"),
+            (&["--likes-per-second", "0"], "invalid value `0` for --likes-per-second: expected 1"),
             (&["--log", "loud"], "invalid value `loud` for --log: expected off, error, warn, info or debug"),
             (&["--db", ""], "--db needs a value: FILE"),
             (&["--db"], "--db needs a value: FILE"),

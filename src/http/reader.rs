@@ -1,4 +1,5 @@
-//! Reading requests from a socket: every read with a size limit and a deadline, every close in stages.
+//! Reading requests from a socket and writing responses to it: every read with a size limit and a deadline, every write
+//! with a deadline, every close in stages. A deadline is for the whole: a byte now and then does not renew it.
 
 use crate::{
     http::Refusal,
@@ -6,6 +7,11 @@ use crate::{
     http::head::HeadReader,
     http::request::Request,
     limits::{Limits, due_in},
+};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    net::{SendFlags, send},
 };
 use std::{
     io::{self, Read},
@@ -115,8 +121,8 @@ impl<'s> RequestReader<'s> {
     }
 }
 
-/// Reads what comes until `deadline`; `TimedOut` after it. A deadline for the whole: what is left of it is worked out
-/// before each read, in whole milliseconds, so that the same wait as before costs no system call.
+/// Reads what comes until `deadline`; `TimedOut` after it. What is left of it is worked out before each read, in whole
+/// milliseconds, so that the same wait as before costs no system call.
 fn read_by(
     mut stream: &TcpStream,
     bytes: &mut [u8],
@@ -140,14 +146,33 @@ fn read_by(
     }
 }
 
+/// Writes all bytes within a time; `TimedOut` after it.
+pub(crate) fn write_within(stream: &TcpStream, mut bytes: &[u8], within: Duration) -> io::Result<()> {
+    let deadline = due_in(within);
+    while !bytes.is_empty() {
+        match send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(taken) => bytes = &bytes[taken..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                let _ = poll(&mut [PollFd::new(stream, PollFlags::OUT)], left.try_into().ok().as_ref());
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
 /// Closes a connection in stages (RFC 9112 section 9.6): what was written is followed by an end, and what the peer
-/// still sends is read and thrown away, for a while. Closing at once would answer those bytes with a reset, which can
-/// overtake the answer and destroy it.
-pub(crate) fn close_in_stages(stream: &TcpStream, limits: &Limits) {
+/// still sends is read and thrown away, until `deadline`. Closing at once would answer those bytes with a reset, which
+/// can overtake the response and destroy it.
+pub(crate) fn close_in_stages(stream: &TcpStream, deadline: Instant) {
     if stream.shutdown(Shutdown::Write).is_err() {
         return;
     }
-    let deadline = due_in(limits.close_within);
     let mut bytes = [0; 1024];
     let (mut left, mut timeout) = (LINGER_BYTES, None);
     while let Ok(read @ 1..) = read_by(stream, &mut bytes, deadline, &mut timeout) {

@@ -2,7 +2,8 @@
 //! that does not end.
 
 use crate::likes::{
-    ledger::{Core, News},
+    counters::News,
+    ledger::{Core, Work},
     round::Round,
     sync::{lock, wait, wait_for},
 };
@@ -18,12 +19,13 @@ const RETRY_BEHIND: Duration = Duration::from_millis(if cfg!(shuttle) { 0 } else
 pub(crate) fn run(core: &Core) {
     let mut looked = Instant::now();
     let mut late = false;
-    while let Some((news, mark)) = wait_for_news(core, looked, &mut late) {
+    while let Some(work) = wait_for_work(core, looked, &mut late) {
         if std::mem::take(&mut late) {
             log::error!("likes cannot be saved: a save does not end");
         }
+        let mark = work.mark;
         // A fault in showing one counter must not end the others'.
-        if catch_unwind(AssertUnwindSafe(|| show(core, news))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| show(core, work))).is_err() {
             log::error!("a round panicked");
         }
         if looked.elapsed() >= RETRY_BEHIND {
@@ -38,7 +40,8 @@ pub(crate) fn run(core: &Core) {
     }
 }
 
-fn show(core: &Core, news: Vec<News>) {
+fn show(core: &Core, Work { answers, news, .. }: Work) {
+    answers.iter().for_each(|results| results.answer());
     for News { post, steps, audience } in news {
         if let Some(round) = Round::of(post, steps) {
             core.metrics.round(audience.fan_out(&round, core.workers, &core.behind));
@@ -47,7 +50,7 @@ fn show(core: &Core, news: Vec<News>) {
 }
 
 /// Waits for something to be shown, a look to be taken or the end. `None` at the end.
-fn wait_for_news(core: &Core, looked: Instant, late: &mut bool) -> Option<(Vec<News>, u64)> {
+fn wait_for_work(core: &Core, looked: Instant, late: &mut bool) -> Option<Work> {
     let mut state = lock(&core.state);
     loop {
         let behind = core.behind.len() > 0;
@@ -59,8 +62,8 @@ fn wait_for_news(core: &Core, looked: Instant, late: &mut bool) -> Option<(Vec<N
         *late |= newly_late;
         let look_due = behind.then_some(looked + RETRY_BEHIND);
         let due = save_due.into_iter().chain(look_due).min();
-        if state.has_news() || *late || due.is_some_and(|due| due <= now) || state.ends_now() {
-            return Some(state.take_news());
+        if state.has_work() || *late || due.is_some_and(|due| due <= now) {
+            return Some(state.take_work());
         }
         state = match due {
             Some(due) => wait_for(&core.saved, &core.state, state, due - now),

@@ -12,23 +12,23 @@ use crate::{
     error::{Error, Result},
     likes::{
         audience::{Audience, MOST_WORKERS, Registration},
-        batch::{Batch, Refusal, Results, Waiting},
+        batch::{Batch, Refusal, Results, Saved},
         behind::Behind,
         broadcaster,
+        counters::{Counters, News},
         outbox::Outbox,
-        round::Steps,
         saver,
         sync::{Arc, Condvar, Mutex, MutexGuard, lock, thread, wait_for},
     },
     limits::due_in,
     metrics::Metrics,
     store::{
-        Feed, Store,
-        change::{Count, Post},
+        Feed, Reader, Store,
+        change::{ChangeKind, Count, Post, VisitorKey},
     },
 };
 use std::{
-    collections::HashMap,
+    hash::{BuildHasher, Hasher, RandomState},
     sync::Weak,
     time::{Duration, Instant},
 };
@@ -56,7 +56,7 @@ struct Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.core.release();
+        self.core.let_go();
     }
 }
 
@@ -64,6 +64,7 @@ impl Ledger {
     /// Opens a ledger over a store, and starts its two threads.
     pub(crate) fn open(mut store: impl Store) -> Result<Self> {
         let count = store.count(&Post::default())?;
+        let server = random();
         let core = Arc::new(Core {
             state: Mutex::new(State { next: Batch::new(1), ..State::default() }),
             work: Condvar::new(),
@@ -71,9 +72,18 @@ impl Ledger {
             progress: Condvar::new(),
             behind: Behind::default(),
             metrics: Metrics::default(),
+            reader: store.reader(),
+            remembers_visitors: store.remembers_visitors(),
+            server,
+            boot: format!("{server:032x}").into(),
             workers: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS),
         });
-        lock(&core.state).counters.insert(Post::default(), Counter { count, ..Counter::default() });
+        {
+            // The default counter is always in use, since not every store can be read later.
+            let counters = &mut lock(&core.state).counters;
+            counters.hold(&Post::default());
+            counters.know(&Post::default(), count);
+        }
         let fed = Arc::downgrade(&core);
         store.follow(Feed::new(move |post, count| {
             if let Some(core) = fed.upgrade() {
@@ -92,7 +102,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    pub(crate) fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.owner.core
     }
 }
@@ -108,22 +118,27 @@ pub(crate) struct Core {
     pub(crate) progress: Condvar,
     pub(crate) behind: Behind,
     pub(crate) metrics: Metrics,
+    reader: Option<Arc<dyn Reader>>,
+    pub(crate) remembers_visitors: bool,
+    /// A random name of this start, by which the store knows its batches.
+    pub(crate) server: u128,
+    /// Another form of it, for clients.
+    pub(crate) boot: Arc<str>,
     /// Threads that a fan-out may take.
     pub(crate) workers: usize,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
-    /// The counters in use.
-    pub(crate) counters: HashMap<Post, Counter>,
-    /// Those of them that have something to be shown.
-    changed: Vec<Post>,
+    pub(crate) counters: Counters,
     /// The batch that gathers.
     pub(crate) next: Batch,
     /// The batch that is being saved.
     pub(crate) saving: Option<Saving>,
     /// The number of the last batch that is over, in whatever way.
     pub(crate) finished: u64,
+    /// Results that somebody who does not wait is to be told.
+    answers: Vec<Arc<Results>>,
     /// Why likes cannot be saved just now.
     pub(crate) fault: Option<String>,
     /// Why likes can never be saved again.
@@ -139,27 +154,12 @@ pub(crate) struct State {
     pub(crate) over: bool,
     /// The broadcaster waits without an end.
     pub(crate) broadcaster_idle: bool,
-    /// How often there was something new to be shown, and how much of that has been shown.
-    to_show: u64,
-    shown: u64,
     /// Called when `stopped` is set.
     when_stopped: Vec<Weak<Hook>>,
 }
 
 /// What is called when a ledger has stopped for good.
 pub(crate) type Hook = dyn Fn() + Send + Sync;
-
-/// A counter in use.
-#[derive(Default)]
-pub(crate) struct Counter {
-    /// What is saved.
-    pub(crate) count: Count,
-    /// Likes that are on their way to the store.
-    pub(crate) pending: u64,
-    /// What is saved and not shown.
-    steps: Steps,
-    pub(crate) audience: Arc<Audience>,
-}
 
 /// A batch that is being saved, as far as others than the saver must know of it.
 pub(crate) struct Saving {
@@ -173,11 +173,12 @@ pub(crate) struct Saving {
     pub(crate) results: Arc<Results>,
 }
 
-/// What is to be shown of one counter.
-pub(crate) struct News {
-    pub(crate) post: Post,
-    pub(crate) steps: Steps,
-    pub(crate) audience: Arc<Audience>,
+/// What the broadcaster has to do.
+pub(crate) struct Work {
+    pub(crate) answers: Vec<Arc<Results>>,
+    pub(crate) news: Vec<News>,
+    /// To say when it is done.
+    pub(crate) mark: u64,
 }
 
 impl State {
@@ -195,110 +196,145 @@ impl State {
         }
     }
 
-    /// Notes a count that is saved, the last of so many likes.
-    pub(crate) fn raise(&mut self, post: &Post, count: Count, likes: u64) {
-        let Some(counter) = self.counters.get_mut(post).filter(|counter| count.version > counter.count.version) else {
-            return;
-        };
-        counter.count = count;
-        if counter.steps.is_empty() {
-            self.changed.push(post.clone());
-        }
-        counter.steps.push(count, likes);
-        self.to_show += 1;
+    /// Takes all that is to be told and shown, if there is anything.
+    pub(crate) fn take_work(&mut self) -> Work {
+        let (news, mark) = self.counters.take_news();
+        Work { answers: std::mem::take(&mut self.answers), news, mark }
     }
 
-    /// Takes all that is to be shown; and a mark to say when it has been.
-    pub(crate) fn take_news(&mut self) -> (Vec<News>, u64) {
-        let counters = &mut self.counters;
-        let news = self.changed.drain(..).filter_map(|post| {
-            let counter = counters.get_mut(&post)?;
-            Some(News { steps: std::mem::take(&mut counter.steps), audience: counter.audience.clone(), post })
-        });
-        (news.collect(), self.to_show)
-    }
-
-    pub(crate) fn has_news(&self) -> bool {
-        !self.changed.is_empty()
+    pub(crate) fn has_work(&self) -> bool {
+        self.counters.has_news() || !self.answers.is_empty() || self.ends_now()
     }
 
     /// Notes what has been shown. Where that is the last there will be, returns those who are to be told of the end.
     pub(crate) fn set_shown(&mut self, mark: u64) -> Vec<Arc<Audience>> {
-        self.shown = mark;
+        self.counters.set_shown(mark);
         if !self.ends_now() {
             return Vec::new();
         }
         self.over = true;
-        self.counters.values().map(|counter| counter.audience.clone()).collect()
+        self.counters.audiences()
     }
 
     pub(crate) fn all_shown(&self) -> bool {
-        self.shown == self.to_show
+        self.counters.is_shown(self.counters.mark()) && self.answers.is_empty()
     }
 
     /// Whether all has been shown that ever will be, and that has not been noted yet.
-    pub(crate) fn ends_now(&self) -> bool {
+    fn ends_now(&self) -> bool {
         self.saver_ended && self.all_shown() && !self.over
+    }
+
+    /// Tells those who wait for these results; those who do not wait are told by the broadcaster.
+    pub(crate) fn settle(&mut self, results: Arc<Results>, saved: Result<Vec<Saved>, Refusal>) {
+        results.settle(saved);
+        self.will_settle(&results);
+    }
+
+    /// Has the broadcaster tell those who do not wait for these results.
+    pub(crate) fn will_settle(&mut self, results: &Arc<Results>) {
+        if results.has_answers() {
+            self.answers.push(results.clone());
+        }
+    }
+
+    /// Takes the likes that somebody waits for out of a batch, and tells those who do.
+    pub(crate) fn refuse(&mut self, batch: &mut Batch, refusal: &Refusal) {
+        let results = batch.take_awaited(|post, likes| self.counters.forget(post, likes));
+        self.settle(results, Err(refusal.clone()));
     }
 
     /// Takes the likes that somebody waits for out of the batch that gathers.
     pub(crate) fn refuse_gathering(&mut self, refusal: &Refusal) {
-        let counters = &mut self.counters;
-        self.next.refuse_awaited(refusal, |post, likes| forget(counters, post, likes));
-    }
-}
-
-/// Notes that so many likes of a post are not on their way any more.
-pub(crate) fn forget(counters: &mut HashMap<Post, Counter>, post: &Post, likes: u64) {
-    if let Some(counter) = counters.get_mut(post) {
-        counter.pending -= likes;
+        let mut next = std::mem::take(&mut self.next);
+        self.refuse(&mut next, refusal);
+        self.next = next;
     }
 }
 
 impl Core {
-    /// Puts a like on the next batch.
-    pub(crate) fn accept(&self, post: &Post) -> Result<()> {
-        self.accept_as(post, |batch| _ = batch.add(post))
-    }
-
-    /// Puts a like on the next batch, for somebody who waits for the outcome.
-    pub(crate) fn accept_awaited(&self, post: &Post) -> Result<Waiting> {
-        self.accept_as(post, |batch| batch.add_awaited(post))
-    }
-
-    fn accept_as<T>(&self, post: &Post, add: impl FnOnce(&mut Batch) -> T) -> Result<T> {
+    /// Puts a change on the next batch. `noted` is told of its place there.
+    pub(crate) fn accept<T>(
+        &self,
+        post: &Post,
+        kind: ChangeKind,
+        noted: impl FnOnce(&mut Batch, usize) -> T,
+    ) -> Result<T> {
         let mut state = lock(&self.state);
         state.health()?;
-        let first = state.next.is_empty();
-        let Some(counter) = state.counters.get_mut(post) else { return Err(Error::Closed) };
-        if counter.count.likes.checked_add(counter.pending).is_none_or(|likes| likes == u64::MAX) {
+        if !state.counters.expect(post) {
             return Err(Error::Full);
         }
-        counter.pending += 1;
-        let added = add(&mut state.next);
+        let first = state.next.is_empty();
+        let place = state.next.add(post, kind);
+        let noted = noted(&mut state.next, place);
         // Whoever is woken needs the lock: woken before it is free, the saver would only wait again.
         drop(state);
         if first {
             self.work.notify_one();
         }
-        Ok(added)
+        Ok(noted)
     }
 
-    /// The count of a counter in use.
-    pub(crate) fn count(&self, post: &Post) -> Count {
-        lock(&self.state).counters.get(post).map_or_else(Count::default, |counter| counter.count)
+    /// Makes a handle of a counter, whose count is read from the store if nobody has one.
+    pub(crate) fn hold(&self, post: &Post) -> Result<Arc<Audience>> {
+        let (audience, known) = lock(&self.state).counters.hold(post);
+        if !known {
+            match self.read(&[(post.clone(), None)]) {
+                Ok(read) => lock(&self.state).counters.know(post, read[0].0),
+                Err(e) => {
+                    self.release(post);
+                    return Err(e);
+                }
+            }
+        }
+        Ok(audience)
     }
 
-    /// Shows a counter to a client: the count as it is, and each round from now on.
-    pub(crate) fn join(&self, post: &Post, audience: &Arc<Audience>, outbox: &Arc<Outbox>) -> Registration {
-        let slot = outbox.open(post.clone(), self.count(post).version);
+    pub(crate) fn release(&self, post: &Post) {
+        lock(&self.state).counters.release(post);
+    }
+
+    /// Reads counts from the store, all as they were at one moment.
+    pub(crate) fn read(&self, posts: &[(Post, Option<VisitorKey>)]) -> Result<Vec<(Count, Option<bool>)>> {
+        let read = self.reader()?.read(posts)?;
+        if read.len() == posts.len() {
+            Ok(read)
+        } else {
+            Err(Error::NotRead("the store told too few counts".to_owned()))
+        }
+    }
+
+    pub(crate) fn reader(&self) -> Result<&dyn Reader> {
+        self.reader.as_deref().ok_or(Error::OneCounter)
+    }
+
+    /// The count of a counter in use, if it is known.
+    pub(crate) fn count(&self, post: &Post) -> Option<Count> {
+        lock(&self.state).counters.get(post)
+    }
+
+    /// Shows a counter to a client: the count as it is, and each round from now on. On behalf of a visitor, whether
+    /// that visitor likes the post, too.
+    pub(crate) fn join(
+        &self,
+        post: &Post,
+        audience: &Arc<Audience>,
+        outbox: &Arc<Outbox>,
+        visitor: Option<VisitorKey>,
+    ) -> Result<Registration> {
+        let slot = outbox.open(post.clone(), visitor);
         let registration = audience.join(outbox.clone(), slot);
-        let sent = outbox.begin(slot, self.count(post));
+        let (count, liked) = match visitor {
+            Some(_) => self.read(&[(post.clone(), visitor)])?[0],
+            None => (self.count(post).unwrap_or_default(), None),
+        };
+        let sent = outbox.begin(slot, count, liked);
         self.metrics.frames(sent.frames);
         if sent.fell_behind {
             self.look_after(outbox.clone());
         }
-        registration
+        Ok(registration)
     }
 
     /// Sees to it that a client that has fallen behind is tried again.
@@ -312,8 +348,8 @@ impl Core {
     /// Waits until all that is saved by now has been shown; no longer than until `deadline`.
     pub(crate) fn wait_until_shown(&self, deadline: Instant) {
         let state = lock(&self.state);
-        let mark = state.to_show;
-        drop(self.wait_until(state, deadline, |state| state.shown >= mark));
+        let mark = state.counters.mark();
+        drop(self.wait_until(state, deadline, |state| state.counters.is_shown(mark)));
     }
 
     /// Calls the hook when the ledger has stopped for good, at once if it has; as long as somebody holds the hook.
@@ -334,12 +370,12 @@ impl Core {
             Some(reason) => (Refusal::Stopped(reason.clone()), Refusal::Stopped(reason.clone())),
             None => (Refusal::Unknown(CLOSED.to_owned()), Refusal::NotSaved(CLOSED.to_owned())),
         };
-        if let Some(saving_now) = state.saving.take() {
-            saving_now.results.settle(Err(saving));
+        if let Some(unsaved) = state.saving.take() {
+            state.settle(unsaved.results, Err(saving));
         }
-        state.next.results().settle(Err(next));
-        let number = state.next.number;
-        state.next = Batch::new(number + 1);
+        let number = state.next.number + 1;
+        let unsaved = std::mem::replace(&mut state.next, Batch::new(number));
+        state.settle(unsaved.results, Err(next));
         state.saver_ended = true;
         if stopped.is_some() {
             (state.stopped, state.fault) = (stopped, None);
@@ -361,7 +397,8 @@ impl Core {
         }
         saving.late = true;
         let problem = format!("a save has not finished within {} s", SAVE_WITHIN.as_secs());
-        saving.results.settle(Err(Refusal::Unknown(problem.clone())));
+        let results = saving.results.clone();
+        state.settle(results, Err(Refusal::Unknown(problem.clone())));
         state.refuse_gathering(&Refusal::NotSaved(problem.clone()));
         state.fault.get_or_insert(problem);
         self.progress.notify_all();
@@ -369,7 +406,7 @@ impl Core {
     }
 
     fn changed_by_others(&self, post: &Post, count: Count) {
-        lock(&self.state).raise(post, count, 1);
+        lock(&self.state).counters.raise(post, count, 1, None);
         self.saved.notify_one();
     }
 
@@ -414,7 +451,7 @@ impl Core {
 
     /// Closes the ledger when nobody has a handle any more. Waits a moment for likes that are being saved, and not at
     /// all where they cannot be.
-    fn release(&self) {
+    fn let_go(&self) {
         let mut state = lock(&self.state);
         (state.closing, state.released) = (true, true);
         self.work.notify_one();
@@ -453,4 +490,10 @@ impl State {
         let reason = self.fault.as_deref().unwrap_or("there was no time left");
         format!("{likes} likes {became}: {reason}")
     }
+}
+
+/// The standard library seeds its hash maps at random; two seeds are as good a name as any.
+fn random() -> u128 {
+    let seed = || u128::from(RandomState::new().build_hasher().finish());
+    seed() << 64 | seed()
 }

@@ -4,23 +4,28 @@
 //! through each client's [`outbox`] or a [`subscription`]'s queue. Knows no protocol but the frames of a count.
 
 pub(crate) mod audience;
-pub(crate) mod batch;
+mod batch;
 pub(crate) mod behind;
 mod broadcaster;
+mod counters;
+pub(crate) mod dialect;
 mod ledger;
 pub(crate) mod outbox;
+mod posts;
 pub(crate) mod round;
 mod saver;
 pub(crate) mod subscription;
 pub(crate) mod sync;
 
 pub(crate) use ledger::Hook;
+pub use posts::Posts;
 
 use crate::{
     error::{Error, Result},
     likes::{
         audience::{Audience, Registration},
-        ledger::Ledger,
+        batch::Batch,
+        ledger::{Core, Ledger},
         outbox::Outbox,
         subscription::Subscription,
         sync::{Arc, lock},
@@ -28,7 +33,7 @@ use crate::{
     metrics::Metrics,
     store::{
         Store,
-        change::{Count, Outcome, Post},
+        change::{ChangeKind, Count, Outcome, Post, Refused, VisitorKey},
         text::FileStore,
     },
 };
@@ -57,9 +62,30 @@ use std::{
 /// ```
 #[derive(Clone)]
 pub struct Likes {
+    counter: Arc<InUse>,
+    ledger: Ledger,
+}
+
+/// A counter that somebody has a handle of.
+struct InUse {
     post: Post,
     audience: Arc<Audience>,
-    ledger: Ledger,
+    core: Arc<Core>,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.core.release(&self.post);
+    }
+}
+
+/// What has become of a visitor's like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The count with it.
+    pub count: Count,
+    /// Whether the visitor likes the post.
+    pub liked: bool,
 }
 
 impl Likes {
@@ -79,10 +105,13 @@ impl Likes {
     /// What the store says where it cannot be read; [`Error::Thread`](crate::Error::Thread) where the system has no
     /// thread to give.
     pub fn with_store(store: impl Store) -> Result<Self> {
-        let ledger = Ledger::open(store)?;
-        let post = Post::default();
-        let audience = lock(&ledger.core().state).counters.entry(post.clone()).or_default().audience.clone();
-        Ok(Self { post, audience, ledger })
+        Self::of(Post::default(), Ledger::open(store)?)
+    }
+
+    fn of(post: Post, ledger: Ledger) -> Result<Self> {
+        let audience = ledger.core().hold(&post)?;
+        let core = ledger.core().clone();
+        Ok(Self { counter: Arc::new(InUse { post, audience, core }), ledger })
     }
 
     /// Adds one like and waits until it is saved, 5 s at most. Returns its number: the count with it and all before it.
@@ -90,14 +119,12 @@ impl Likes {
     /// # Errors
     ///
     /// The like is not counted: [`Error::NotSaved`](crate::Error::NotSaved) where it cannot be saved just now,
-    /// [`Error::Full`](crate::Error::Full), [`Error::Closed`](crate::Error::Closed). It is not known whether it will
-    /// be counted: [`Error::Unknown`](crate::Error::Unknown) where saving takes longer than 5 s or has failed halfway,
+    /// [`Error::Full`](crate::Error::Full), [`Error::Refused`](crate::Error::Refused),
+    /// [`Error::Closed`](crate::Error::Closed). It is not known whether it will be counted:
+    /// [`Error::Unknown`](crate::Error::Unknown) where saving takes longer than 5 s or has failed halfway,
     /// [`Error::Stopped`](crate::Error::Stopped) where the counter has stopped for good.
     pub fn like(&self) -> Result<u64> {
-        match self.ledger.core().accept_awaited(&self.post)?.wait()? {
-            Outcome::Applied(count) | Outcome::Unchanged { count, .. } => Ok(count.likes),
-            Outcome::Refused(_) => Err(Error::Full),
-        }
+        self.change(ChangeKind::Likes(1)).map(|answer| answer.count.likes)
     }
 
     /// Adds one like without waiting until it is saved. It is saved as soon as likes can be saved, and shown then.
@@ -106,7 +133,29 @@ impl Likes {
     ///
     /// As [`like`](Self::like), for what is known when the like arrives.
     pub fn like_without_waiting(&self) -> Result<()> {
-        self.ledger.core().accept(&self.post)
+        self.core().accept(&self.counter.post, ChangeKind::Likes(1), |_, _| ())
+    }
+
+    /// Notes that a visitor likes the post, or does not any more, and waits until that is saved. A visitor's like counts
+    /// once, however often it is said.
+    ///
+    /// A visitor is 16 to 64 characters of `A-Z a-z 0-9 - _`, made at random on the visitor's side. `seq` is a number of
+    /// this change that rises with each change of the visitor's mind: one that is not higher than the highest so far
+    /// changes nothing, so that a like that was held up cannot land after the unlike that followed it.
+    ///
+    /// # Errors
+    ///
+    /// As [`like`](Self::like); [`Error::BadName`](crate::Error::BadName) where the visitor is not named so.
+    pub fn set_liked(&self, visitor: &str, liked: bool, seq: Option<u64>) -> Result<Answer> {
+        let visitor = VisitorKey::of(visitor, &self.counter.post).map_err(Error::BadName)?;
+        self.change(ChangeKind::Visitor { visitor, liked, seq })
+    }
+
+    /// Has a change saved, and waits for that.
+    pub(crate) fn change(&self, kind: ChangeKind) -> Result<Answer> {
+        let asked = matches!(kind, ChangeKind::Likes(_) | ChangeKind::Visitor { liked: true, .. });
+        let waiting = self.core().accept(&self.counter.post, kind, Batch::wait_for)?;
+        answer_of(waiting.wait()?, asked)
     }
 
     /// The number of likes saved.
@@ -116,14 +165,14 @@ impl Likes {
     }
 
     fn now(&self) -> Count {
-        self.ledger.core().count(&self.post)
+        self.core().count(&self.counter.post).unwrap_or_default()
     }
 
     /// The counts as they come, in this process.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        let subscription = Subscription::new(self.audience.clone(), || self.now());
-        if lock(&self.ledger.core().state).over {
+        let subscription = Subscription::new(self.counter.audience.clone(), || self.now());
+        if lock(&self.core().state).over {
             subscription.close();
         }
         subscription
@@ -132,7 +181,7 @@ impl Likes {
     /// How many are shown the count: WebSocket clients, and subscribers in this process.
     #[must_use]
     pub fn watching(&self) -> usize {
-        self.audience.watching()
+        self.counter.audience.watching()
     }
 
     /// Whether likes are taken and saved.
@@ -142,7 +191,7 @@ impl Likes {
     /// What [`like`](Self::like) would say: [`Error::NotSaved`](crate::Error::NotSaved),
     /// [`Error::Stopped`](crate::Error::Stopped) or [`Error::Closed`](crate::Error::Closed).
     pub fn health(&self) -> Result<()> {
-        lock(&self.ledger.core().state).health()
+        lock(&self.core().state).health()
     }
 
     /// Waits until every like that was taken before the call is saved, and returns the count.
@@ -152,7 +201,7 @@ impl Likes {
     /// [`Error::NotSaved`](crate::Error::NotSaved) where that takes longer than `within`; the likes are kept, and
     /// saved when that is possible. [`Error::Stopped`](crate::Error::Stopped) where the counter has stopped for good.
     pub fn flush(&self, within: Duration) -> Result<u64> {
-        self.ledger.core().flush(within)?;
+        self.core().flush(within)?;
         Ok(self.count())
     }
 
@@ -164,37 +213,52 @@ impl Likes {
     /// up, which they then are for good; [`Error::Unknown`](crate::Error::Unknown) if a save was still running.
     /// [`Error::Stopped`](crate::Error::Stopped) where the counter had stopped for good.
     pub fn close(&self, within: Duration) -> Result<u64> {
-        self.ledger.core().close(within)?;
+        self.core().close(within)?;
         Ok(self.count())
     }
 
-    /// Lets a client in: shows it the count as it is, and each round from now on, until the registration is dropped.
-    pub(crate) fn join(&self, outbox: &Arc<Outbox>) -> Registration {
-        self.ledger.core().join(&self.post, &self.audience, outbox)
+    /// Lets a client in: shows it the count as it is, and each round from now on, until the registration is dropped. On
+    /// behalf of a visitor, whether that visitor likes the post, too.
+    pub(crate) fn join(&self, outbox: &Arc<Outbox>, visitor: Option<VisitorKey>) -> Result<Registration> {
+        self.core().join(&self.counter.post, &self.counter.audience, outbox, visitor)
     }
 
     /// Waits until all that is saved by now has been shown; no longer than until `deadline`.
     pub(crate) fn wait_until_shown(&self, deadline: Instant) {
-        self.ledger.core().wait_until_shown(deadline);
+        self.core().wait_until_shown(deadline);
     }
 
     /// Has a client [that fell behind](crate::likes::outbox::Sent::fell_behind) tried again.
     pub(crate) fn look_after(&self, outbox: Arc<Outbox>) {
-        self.ledger.core().look_after(outbox);
+        self.core().look_after(outbox);
     }
 
     /// Calls the hook when the counter has stopped for good, at once if it has; as long as somebody holds the hook.
     pub(crate) fn when_stopped(&self, hook: &Arc<Hook>) {
-        self.ledger.core().when_stopped(hook);
+        self.core().when_stopped(hook);
     }
 
     /// How many clients have not been sent all there is.
     pub(crate) fn behind(&self) -> usize {
-        self.ledger.core().behind.len()
+        self.core().behind.len()
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
-        &self.ledger.core().metrics
+        &self.core().metrics
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        self.ledger.core()
+    }
+}
+
+/// What has become of a change, where it was `asked` that the visitor like the post or not.
+fn answer_of(outcome: Outcome, asked: bool) -> Result<Answer> {
+    match outcome {
+        Outcome::Applied(count) => Ok(Answer { count, liked: asked }),
+        Outcome::Unchanged { count, liked } => Ok(Answer { count, liked }),
+        Outcome::Refused(Refused::Likes) => Err(Error::Full),
+        Outcome::Refused(refused) => Err(Error::Refused(refused)),
     }
 }
 
@@ -207,12 +271,17 @@ impl fmt::Debug for Likes {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::store::change::{BatchId, Change};
+    use crate::{
+        likes::{dialect::Dialect, outbox::tests::Pipe},
+        store::change::{BatchId, Change},
+    };
 
     /// A counter in memory.
     #[derive(Default)]
     pub(crate) struct Memory {
         likes: u64,
+        /// It does not know what it holds.
+        breaks: bool,
     }
 
     impl Store for Memory {
@@ -221,11 +290,51 @@ pub(crate) mod tests {
         }
 
         fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
+            if self.breaks {
+                return Err(Error::Stopped("as planned".to_owned()));
+            }
             let apply = |change: &Change| {
                 self.likes += change.likes();
                 Outcome::Applied(Count { likes: self.likes, version: self.likes })
             };
             Ok(changes.iter().map(apply).collect())
         }
+    }
+
+    /// A client that takes nothing for now.
+    fn stuck_client(likes: &Likes) -> (Arc<Pipe>, Arc<Outbox>, Registration) {
+        let pipe = Pipe::new(0);
+        let outbox = Arc::new(Outbox::new(pipe.clone(), Duration::MAX, Dialect::Bare, None));
+        let registration = likes.join(&outbox, None).unwrap();
+        (pipe, outbox, registration)
+    }
+
+    fn until_it_takes(pipe: &Pipe, last: &str) {
+        pipe.make_room(1000);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while pipe.frames().last().is_none_or(|frame| !frame.ends_with(last)) {
+            assert!(Instant::now() < deadline, "{last} was to come: {:?}", pipe.frames());
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_client_that_is_behind_when_the_counter_is_closed_is_shown_the_final_count_later() {
+        let likes = Likes::with_store(Memory::default()).unwrap();
+        let (pipe, ..) = stuck_client(&likes);
+        let (pipe_that_stays, _outbox, _registration) = stuck_client(&likes);
+        likes.like().unwrap();
+        assert_eq!(likes.close(Duration::MAX).unwrap(), 1);
+        until_it_takes(&pipe_that_stays, "1");
+        assert!(pipe.frames().is_empty(), "one that has left is shown nothing");
+    }
+
+    #[test]
+    fn a_client_that_is_behind_when_the_counter_stops_for_good_gets_its_close_frame_later() {
+        let likes = Likes::with_store(Memory { breaks: true, ..Memory::default() }).unwrap();
+        let (pipe, outbox, _registration) = stuck_client(&likes);
+        assert!(matches!(likes.like(), Err(Error::Stopped(_))));
+        assert!(!outbox.close(Some(1001), "over").fell_behind, "it is looked after already");
+        until_it_takes(&pipe, "over");
     }
 }

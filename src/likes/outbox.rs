@@ -10,9 +10,10 @@
 //! frame.
 
 use crate::{
-    likes::round::{Dialect, Round},
+    likes::dialect::{Dialect, Personal},
+    likes::round::Round,
     likes::sync::{Mutex, lock},
-    store::change::{Count, Post},
+    store::change::{Count, Post, VisitorKey},
 };
 use std::{
     io,
@@ -23,6 +24,9 @@ use tungstenite::protocol::frame::{
     CloseFrame, Frame,
     coding::{CloseCode, OpCode},
 };
+
+/// Bytes that may wait for a client before nothing more is read from it.
+const MUCH: usize = 4 * 1024;
 
 /// What an outbox sends on: a socket, or in a test what stands in for one.
 pub(crate) trait Wire: Send + Sync {
@@ -101,6 +105,8 @@ struct Gate {
     others: Vec<Slot>,
     /// How many slots have a count waiting.
     waiting: usize,
+    /// What the client is told with its first count.
+    boot: Option<Arc<str>>,
     /// Since when `unsent` has not been sent whole. A part that is taken does not put the deadline off.
     stuck_since: Option<Instant>,
     /// It is on the list of those whose sending is tried again.
@@ -117,55 +123,57 @@ struct Gate {
 struct Slot {
     /// `None` where nothing is shown: the slot is free.
     post: Option<Post>,
+    /// The visitor on whose behalf the post is watched.
+    visitor: Option<VisitorKey>,
+    /// The first count has been shown, or waits to be. What rounds bring before that is kept for it.
+    begun: bool,
     /// The newest count, to go out after `unsent`.
     waiting: Option<Count>,
+    /// Whether the visitor likes the post, to go out with the next count.
+    liked: Option<bool>,
     /// The version that went out last, or stands in `unsent`.
     last: Option<u64>,
-    /// The first count is at least of this version: a round that began before the client came may be behind it.
-    at_least: u64,
-}
-
-impl Slot {
-    fn version(&self) -> Option<u64> {
-        self.waiting.map(|count| count.version).or(self.last)
-    }
 }
 
 impl Outbox {
-    pub(crate) fn new(wire: Arc<dyn Wire>, deadline: Duration, dialect: Dialect) -> Self {
-        Self { wire, deadline, dialect, gate: Mutex::new(Gate::default()) }
+    /// `boot` is told to a client of JSON with its first count.
+    pub(crate) fn new(wire: Arc<dyn Wire>, deadline: Duration, dialect: Dialect, boot: Option<Arc<str>>) -> Self {
+        Self { wire, deadline, dialect, gate: Mutex::new(Gate { boot, ..Gate::default() }) }
     }
 
-    /// Makes a slot for a post, which is shown nothing older than this version. The caller puts the outbox on the
-    /// post's list after this, and [begins](Self::begin) with the count as it is after that.
-    pub(crate) fn open(&self, post: Post, at_least: u64) -> usize {
+    /// Makes a slot for a post, watched on behalf of a visitor or of nobody in particular. The caller puts the outbox
+    /// on the post's list after this, and [begins](Self::begin) with the count as it is after that.
+    pub(crate) fn open(&self, post: Post, visitor: Option<VisitorKey>) -> usize {
         let mut gate = lock(&self.gate);
-        let slot = Slot { post: Some(post), at_least, ..Slot::default() };
         let index = (0..=gate.others.len()).find(|index| gate.slot(*index).post.is_none());
         let index = index.unwrap_or_else(|| {
             gate.others.push(Slot::default());
             gate.others.len()
         });
-        *gate.slot(index) = slot;
+        *gate.slot(index) = Slot { post: Some(post), visitor, ..Slot::default() };
         index
     }
 
-    /// Shows the count as it is, unless a round has come first: rounds go on from the count that they began with, and
-    /// a newer one between two of them would take the place of those before it.
-    pub(crate) fn begin(&self, slot: usize, count: Count) -> Sent {
+    /// Shows the count as it is, or a newer one that a round has brought meanwhile.
+    pub(crate) fn begin(&self, slot: usize, count: Count, liked: Option<bool>) -> Sent {
         let mut gate = lock(&self.gate);
-        let mut frames = 0;
-        let Slot { post, .. } = gate.slot(slot);
-        if let Some(post) = post.clone()
-            && gate.slot(slot).version().is_none()
-            && let Some(round) = Round::of(post, count.into())
-        {
-            frames = self.offer_through(&mut gate, slot, &round);
+        if gate.closed {
+            return gate.sent(0);
         }
+        let slot = gate.slot(slot);
+        slot.begun = true;
+        // A mind that a round has brought is as new as its count.
+        let newer = slot.waiting.is_some_and(|waiting| waiting.version > count.version);
+        if !newer {
+            (slot.waiting, slot.liked) = (Some(count), liked);
+        }
+        slot.liked = slot.liked.or(liked);
+        gate.waiting += 1;
+        let frames = if gate.unsent.is_empty() { self.flush_through(&mut gate) } else { 0 };
         gate.sent(frames)
     }
 
-    /// Shows the counts of a round that the client has not seen; on its first, the newest alone.
+    /// Shows the counts of a round that the client has not seen.
     ///
     /// One system call where the client keeps up, none where it is behind.
     pub(crate) fn offer(&self, slot: usize, round: &Round) -> Sent {
@@ -178,7 +186,7 @@ impl Outbox {
     pub(crate) fn release(&self, slot: usize) {
         let mut gate = lock(&self.gate);
         let freed = std::mem::take(gate.slot(slot));
-        gate.waiting -= usize::from(freed.waiting.is_some());
+        gate.waiting -= usize::from(freed.begun && freed.waiting.is_some());
     }
 
     fn offer_through(&self, gate: &mut Gate, index: usize, round: &Round) -> u64 {
@@ -190,44 +198,53 @@ impl Outbox {
         if closed || slot.post.as_ref() != Some(round.post()) {
             return 0;
         }
-        let next = match slot.version() {
-            Some(last) if last >= newest.version => return 0,
-            Some(last) => round.counts().partition_point(|count| count.version <= last),
-            None if newest.version < slot.at_least => return 0,
-            None => round.counts().len() - 1,
-        };
-        if behind {
+        let last = slot.waiting.map(|count| count.version).or(slot.last);
+        if last.is_some_and(|last| last >= newest.version) {
+            return 0;
+        }
+        slot.liked = slot.visitor.and_then(|visitor| round.mind(visitor)).or(slot.liked);
+        if behind || !slot.begun {
             let before = slot.waiting.replace(newest);
-            gate.waiting += usize::from(before.is_none());
+            let is_further = slot.begun && before.is_none();
+            gate.waiting += usize::from(is_further);
             return 0;
         }
 
-        let encoded = round.encoded(self.dialect);
-        let start = encoded.start_of(next);
+        let first = round.counts().partition_point(|count| Some(count.version) <= last);
+        let liked = slot.liked.take();
+        let own; // what is told to this client alone
+        let (encoded, skipped) = if liked.is_some() {
+            own = round.encode(self.dialect, first, Personal { liked, boot: None });
+            (&own, 0)
+        } else {
+            (round.encoded(self.dialect), first)
+        };
+        let start = encoded.start_of(skipped);
         let bytes = &encoded.bytes[start..];
         let taken = self.send(gate, bytes);
+        let slot = gate.slot(index);
+        if taken == bytes.len() {
+            slot.last = Some(newest.version);
+            return (round.counts().len() - first) as u64;
+        }
         if gate.broken {
             return 0;
-        }
-        if taken == bytes.len() {
-            gate.slot(index).last = Some(newest.version);
-            return (round.counts().len() - next) as u64;
         }
         // The kernel took a part. Of the frame that it stopped in, the rest must follow; of those after it, the newest.
         let reached = start + taken;
         let mut whole = encoded.ends.partition_point(|end| *end as usize <= reached);
-        let frames = (whole - next) as u64;
+        let frames = (whole - skipped) as u64;
         if reached > encoded.start_of(whole) {
             gate.unsent.extend(&encoded.bytes[reached..encoded.ends[whole] as usize]);
             gate.counts_unsent = 1;
             whole += 1;
         }
         let slot = gate.slot(index);
-        if whole > next {
-            slot.last = Some(round.counts()[whole - 1].version);
+        if whole > skipped {
+            slot.last = Some(round.counts()[first + whole - skipped - 1].version);
         }
         if slot.last < Some(newest.version) {
-            slot.waiting = Some(newest);
+            (slot.waiting, slot.liked) = (Some(newest), liked);
             gate.waiting += 1;
         }
         frames
@@ -241,6 +258,20 @@ impl Outbox {
             self.append(&mut gate, frames);
         }
         gate.standing()
+    }
+
+    /// The same for somebody who does not wait: the client may [fall behind](Sent::fell_behind).
+    pub(crate) fn tell(&self, frames: &[u8]) -> Sent {
+        let mut gate = lock(&self.gate);
+        if !gate.closed {
+            self.append(&mut gate, frames);
+        }
+        gate.sent(0)
+    }
+
+    /// Whether more than a little waits to be sent.
+    pub(crate) fn holds_much(&self) -> bool {
+        lock(&self.gate).unsent.len() > MUCH
     }
 
     /// Sends a close frame, after which nothing more goes out. A second one is not sent (RFC 6455 section 5.5.1).
@@ -257,14 +288,14 @@ impl Outbox {
     /// Tries again to send what waits; drops the client if it has taken longer than its deadline over it.
     pub(crate) fn flush(&self, now: Instant) -> Sent {
         let mut gate = lock(&self.gate);
-        let frames = self.flush_through(&mut gate, now);
+        let frames = self.flush_by(&mut gate, now);
         Sent { standing: gate.standing(), frames, fell_behind: false }
     }
 
     /// The same for the list of those that are behind, which the client leaves unless it still is.
     pub(crate) fn retry(&self, now: Instant) -> Sent {
         let mut gate = lock(&self.gate);
-        let frames = self.flush_through(&mut gate, now);
+        let frames = self.flush_by(&mut gate, now);
         let standing = gate.standing();
         gate.listed = standing == Standing::Behind;
         Sent { standing, frames, fell_behind: false }
@@ -286,7 +317,16 @@ impl Outbox {
         gate.closed && !gate.broken
     }
 
-    fn flush_through(&self, gate: &mut Gate, now: Instant) -> u64 {
+    fn flush_by(&self, gate: &mut Gate, now: Instant) -> u64 {
+        let frames = self.flush_through(gate);
+        if gate.stuck_since.is_some_and(|since| now.saturating_duration_since(since) >= self.deadline) {
+            self.break_off(gate);
+            gate.dropped = true;
+        }
+        frames
+    }
+
+    fn flush_through(&self, gate: &mut Gate) -> u64 {
         let mut frames = 0;
         while gate.standing() == Standing::Behind {
             if gate.unsent.is_empty() {
@@ -302,10 +342,6 @@ impl Outbox {
                 break;
             }
             frames += std::mem::take(&mut gate.counts_unsent);
-        }
-        if gate.stuck_since.is_some_and(|since| now.saturating_duration_since(since) >= self.deadline) {
-            self.break_off(gate);
-            gate.dropped = true;
         }
         frames
     }
@@ -361,9 +397,12 @@ impl Gate {
     /// Puts the waiting counts into `unsent`.
     fn encode_waiting(&mut self, dialect: Dialect) {
         let (mut unsent, mut counts) = (std::mem::take(&mut self.unsent), 0);
-        for slot in self.slots() {
+        let mut boot = self.boot.take();
+        for slot in self.slots().filter(|slot| slot.begun) {
             if let (Some(post), Some(count)) = (&slot.post, slot.waiting.take()) {
-                dialect.encode(post, count, &mut unsent);
+                let boot = boot.take();
+                let personal = Personal { liked: slot.liked.take(), boot: boot.as_deref() };
+                dialect.encode(post, count, personal, &mut unsent);
                 slot.last = Some(count.version);
                 counts += 1;
             }
@@ -397,7 +436,10 @@ impl Gate {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::likes::round::tests::{after, count, only};
+    use crate::likes::round::{
+        Steps,
+        tests::{after, count, only},
+    };
     use proptest::prelude::*;
 
     /// A wire that takes as many bytes as it has room for.
@@ -479,51 +521,117 @@ pub(crate) mod tests {
 
     fn outbox(room: usize) -> (Arc<Pipe>, Outbox) {
         let pipe = Pipe::new(room);
-        let outbox = Outbox::new(pipe.clone(), DEADLINE, Dialect::Bare);
-        assert_eq!(outbox.open(Post::default(), 0), 0);
+        let outbox = Outbox::new(pipe.clone(), DEADLINE, Dialect::Bare, None);
+        assert_eq!(outbox.open(Post::default(), None), 0);
         (pipe, outbox)
     }
 
     #[test]
     fn a_client_that_keeps_up_gets_every_count_of_a_round_in_one_send() {
         let (pipe, outbox) = outbox(10_000);
-        assert_eq!(outbox.offer(0, &only(16)), Sent { standing: Standing::Level, frames: 1, fell_behind: false });
+        assert_eq!(outbox.begin(0, count(16), None), Sent { standing: Standing::Level, frames: 1, fell_behind: false });
         assert_eq!(outbox.offer(0, &after(16, 19)).frames, 3);
         assert_eq!(pipe.frames(), ["16", "17", "18", "19"]);
         assert_eq!(pipe.sends(), 2);
     }
 
     #[test]
-    fn the_first_count_is_the_newest_of_its_round() {
-        let (pipe, outbox) = outbox(10_000);
-        outbox.offer(0, &after(16, 19));
-        assert_eq!(pipe.frames(), ["19"]);
+    fn the_first_count_is_the_newest_that_is_known_when_it_is_shown() {
+        for (round, first) in [(after(15, 16), "19"), (after(15, 19), "19"), (after(15, 21), "21")] {
+            let (pipe, outbox) = outbox(10_000);
+            assert_eq!(outbox.offer(0, &round).frames, 0, "kept until the count as it is has been read");
+            assert_eq!(outbox.begin(0, count(19), None).frames, 1);
+            outbox.offer(0, &after(16, 22));
+            assert_eq!(pipe.frames()[0], first);
+            assert_eq!(pipe.frames().last().unwrap(), "22");
+        }
     }
 
     #[test]
-    fn a_round_that_comes_before_the_first_count_is_gone_on_from() {
+    fn nothing_is_shown_of_a_slot_that_is_released_nor_of_another_post_in_it() {
         let (pipe, outbox) = outbox(10_000);
-        outbox.offer(0, &after(15, 16));
-        assert_eq!(outbox.begin(0, count(19)).frames, 0);
-        outbox.offer(0, &after(16, 19));
-        assert_eq!(pipe.frames(), ["16", "17", "18", "19"]);
-    }
-
-    #[test]
-    fn a_round_from_before_the_client_came_is_not_shown() {
-        let (pipe, outbox) = outbox(10_000);
+        outbox.begin(0, count(1), None);
+        let other = Post::kept("other");
+        let slot = outbox.open(other.clone(), None);
+        outbox.begin(slot, count(7), None);
         outbox.release(0);
-        assert_eq!(outbox.open(Post::default(), 17), 0);
-        outbox.offer(0, &after(15, 16));
-        outbox.begin(0, count(17));
-        outbox.offer(0, &after(16, 18));
-        assert_eq!(pipe.frames(), ["17", "18"]);
+        assert_eq!(outbox.offer(0, &only(2)).frames, 0);
+        assert_eq!(outbox.open(Post::kept("third"), None), 0, "the slot is taken again");
+        outbox.begin(0, count(9), None);
+        assert_eq!(outbox.offer(0, &only(3)).frames, 0, "a round of the post that stood there before");
+        outbox.offer(slot, &Round::of(other, count(8).into()).unwrap());
+        assert_eq!(pipe.frames(), ["1", "7", "9", "8"]);
+    }
+
+    #[test]
+    fn a_client_of_several_posts_that_is_behind_ends_at_the_newest_count_of_each() {
+        let (pipe, outbox) = outbox(0);
+        let post = |number: usize| Post::kept(&number.to_string());
+        let slots: Vec<_> = (1..5).map(|number| outbox.open(post(number), None)).collect();
+        outbox.begin(0, count(10), None);
+        slots.iter().for_each(|slot| _ = outbox.begin(*slot, count(20), None));
+        for slot in &slots {
+            outbox.offer(*slot, &Round::of(post(*slot), count(30 + *slot as u64).into()).unwrap());
+        }
+        outbox.release(slots[0]);
+        pipe.make_room(1000);
+        assert_eq!(outbox.retry(Instant::now()).standing, Standing::Level);
+        assert_eq!(pipe.frames(), ["10", "32", "33", "34"]);
+    }
+
+    #[test]
+    fn a_visitor_s_own_change_is_told_with_the_count_that_it_made() {
+        let (pipe, [own, other]) = (Pipe::new(0), [VisitorKey([1; 16]), VisitorKey([2; 16])]);
+        let outbox = Outbox::new(pipe.clone(), DEADLINE, Dialect::Json, Some("b".into()));
+        let slot = outbox.open(Post::default(), Some(own));
+        let round = |newest, minds: &[(VisitorKey, bool)]| {
+            let mut steps = Steps::from(count(newest));
+            minds.iter().for_each(|mind| steps.push(count(newest), 0, Some(*mind)));
+            Round::of(Post::default(), steps).unwrap()
+        };
+        pipe.make_room(10_000);
+        outbox.begin(slot, count(1), Some(false));
+        outbox.offer(slot, &round(2, &[(other, true)]));
+        outbox.offer(slot, &round(3, &[(other, false), (own, true)]));
+        pipe.make_room(0);
+        outbox.offer(slot, &round(4, &[(own, false)]));
+        outbox.offer(slot, &round(5, &[(other, true)]));
+        pipe.make_room(10_000);
+        outbox.retry(Instant::now());
+        let shown = |rest: &str| format!(r#"{{"type":"count",{rest}}}"#);
+        assert_eq!(
+            pipe.frames(),
+            [
+                shown(r#""numLikes":1,"version":1,"liked":false,"boot":"b""#),
+                shown(r#""numLikes":2,"version":2"#),
+                shown(r#""numLikes":3,"version":3,"liked":true"#),
+                shown(r#""numLikes":5,"version":5,"liked":false"#),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_client_is_listed_once_as_behind_whoever_flushes_it() {
+        let (pipe, outbox) = outbox(3);
+        outbox.begin(0, count(1), None);
+        assert!(outbox.offer(0, &only(2)).fell_behind);
+        for newest in 3..10 {
+            pipe.make_room(3);
+            assert_eq!(outbox.flush(Instant::now()).standing, Standing::Level, "its own thread sends a pong");
+            assert!(!outbox.offer(0, &only(newest)).fell_behind, "it is listed already");
+        }
+        assert_eq!(outbox.retry(Instant::now()).standing, Standing::Behind);
+        pipe.make_room(100);
+        assert_eq!(outbox.retry(Instant::now()).standing, Standing::Level);
+        pipe.make_room(0);
+        assert!(outbox.offer(0, &only(10)).fell_behind, "it has left the list");
     }
 
     #[test]
     fn what_was_shown_is_not_shown_again_nor_is_anything_below_it() {
         let (pipe, outbox) = outbox(10_000);
-        for round in [only(17), after(15, 16), only(17), after(15, 19), only(18)] {
+        outbox.begin(0, count(17), None);
+        for round in [after(15, 16), only(17), after(15, 19), only(18)] {
             outbox.offer(0, &round);
         }
         assert_eq!(pipe.frames(), ["17", "18", "19"]);
@@ -533,7 +641,7 @@ pub(crate) mod tests {
     fn a_client_that_falls_behind_ends_at_the_newest_count_wherever_it_stopped() {
         for room in 0..after(98, 102).encoded(Dialect::Bare).bytes.len() {
             let (pipe, outbox) = outbox(4);
-            outbox.offer(0, &only(98));
+            outbox.begin(0, count(98), None);
             pipe.make_room(room);
             assert!(outbox.offer(0, &after(98, 102)).fell_behind, "{room}");
             assert!(!outbox.offer(0, &only(103)).fell_behind, "it is told once");
@@ -551,7 +659,7 @@ pub(crate) mod tests {
     #[test]
     fn a_client_that_falls_behind_again_is_told_of_again() {
         let (pipe, outbox) = outbox(3);
-        outbox.offer(0, &only(1));
+        outbox.begin(0, count(1), None);
         for count in [2, 3] {
             assert!(outbox.offer(0, &only(count)).fell_behind);
             pipe.make_room(3);
@@ -563,7 +671,7 @@ pub(crate) mod tests {
     #[test]
     fn frames_are_tallied_when_the_kernel_has_taken_them_whole() {
         let (pipe, outbox) = outbox(3);
-        outbox.offer(0, &only(1));
+        outbox.begin(0, count(1), None);
         pipe.make_room(2 * 3 + 1);
         assert_eq!(outbox.offer(0, &after(1, 5)).frames, 2, "the third is begun");
         pipe.make_room(2 + 3);
@@ -574,7 +682,7 @@ pub(crate) mod tests {
     #[test]
     fn a_client_that_takes_nothing_at_first_is_shown_its_first_count_later_even_if_that_is_0() {
         let (pipe, outbox) = outbox(0);
-        assert_eq!(outbox.offer(0, &only(0)), Sent { standing: Standing::Behind, frames: 0, fell_behind: true });
+        assert_eq!(outbox.begin(0, count(0), None), Sent { standing: Standing::Behind, frames: 0, fell_behind: true });
         pipe.make_room(3);
         assert_eq!(outbox.retry(Instant::now()), Sent { standing: Standing::Level, frames: 1, fell_behind: false });
         assert_eq!(pipe.frames(), ["0"]);
@@ -583,7 +691,7 @@ pub(crate) mod tests {
     #[test]
     fn while_a_client_is_behind_a_round_costs_no_send_and_no_memory() {
         let (pipe, outbox) = outbox(0);
-        outbox.offer(0, &only(1));
+        outbox.begin(0, count(1), None);
         let sends = pipe.sends();
         for count in 2..10_000 {
             outbox.offer(0, &only(count));
@@ -592,13 +700,13 @@ pub(crate) mod tests {
         assert!(lock(&outbox.gate).unsent.capacity() <= 2 * 22);
         pipe.make_room(1000);
         outbox.retry(Instant::now());
-        assert_eq!(pipe.frames(), ["9999"]);
+        assert_eq!(pipe.frames(), ["1", "9999"]);
     }
 
     #[test]
     fn a_client_that_takes_nothing_for_the_deadline_is_dropped_and_one_that_takes_a_byte_is_not() {
         let (pipe, outbox) = outbox(0);
-        outbox.offer(0, &only(16));
+        outbox.begin(0, count(16), None);
         let start = Instant::now();
         assert_eq!(outbox.retry(start).standing, Standing::Behind);
         pipe.make_room(1);
@@ -611,7 +719,7 @@ pub(crate) mod tests {
     #[test]
     fn the_deadline_runs_from_where_a_client_fell_behind_and_not_from_when_it_last_kept_up() {
         let (_pipe, outbox) = outbox(3);
-        assert_eq!(outbox.offer(0, &only(1)).standing, Standing::Level);
+        assert_eq!(outbox.begin(0, count(1), None).standing, Standing::Level);
         let kept_up = Instant::now();
         while Instant::now() == kept_up {}
         assert_eq!(outbox.offer(0, &only(2)).standing, Standing::Behind);
@@ -623,7 +731,7 @@ pub(crate) mod tests {
     fn a_wire_that_breaks_is_shut_down_and_asked_no_more() {
         let (pipe, outbox) = outbox(100);
         pipe.breaks();
-        assert_eq!(outbox.offer(0, &only(16)), Sent { standing: Standing::Gone, frames: 0, fell_behind: false });
+        assert_eq!(outbox.begin(0, count(16), None), Sent { standing: Standing::Gone, frames: 0, fell_behind: false });
         outbox.offer(0, &only(17));
         outbox.push(&[0x89, 0]);
         outbox.close(Some(1001), "over");
@@ -634,7 +742,7 @@ pub(crate) mod tests {
     #[test]
     fn nothing_follows_a_close_frame_and_it_is_sent_once() {
         let (pipe, outbox) = outbox(1000);
-        outbox.offer(0, &only(16));
+        outbox.begin(0, count(16), None);
         outbox.close(Some(1001), "over");
         outbox.close(Some(1002), "again");
         outbox.offer(0, &only(17));
@@ -646,7 +754,7 @@ pub(crate) mod tests {
     #[test]
     fn a_close_frame_waits_for_the_frame_before_it_and_goes_before_the_count_that_waits() {
         let (pipe, outbox) = outbox(2);
-        outbox.offer(0, &only(1234));
+        outbox.begin(0, count(1234), None);
         outbox.offer(0, &only(1235));
         outbox.close(None, "");
         pipe.make_room(1000);
@@ -666,6 +774,7 @@ pub(crate) mod tests {
         #[test]
         fn frames_are_whole_and_counts_rise(steps in prop::collection::vec((0..5u8, 0..40usize), 1..60)) {
             let (pipe, outbox) = outbox(0);
+            outbox.begin(0, count(95), None);
             let (mut shown, mut pongs) = (95, 0u8);
             for (kind, size) in steps {
                 match kind {

@@ -1,33 +1,13 @@
 //! What is shown of one post at once: the counts since the last round, encoded once for all who watch it.
 
-use crate::store::change::{Count, Post};
-use std::sync::OnceLock;
+use crate::{
+    likes::dialect::{DIALECTS, Dialect, Personal},
+    store::change::{Count, Post, VisitorKey},
+};
+use std::{collections::HashMap, sync::OnceLock};
 
 /// Most changes that are shown one by one in a round. When more were saved meanwhile, only the newest is shown.
 pub(crate) const MOST_IN_ROUND: usize = 64;
-
-/// The language in which a client is told counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dialect {
-    /// A WebSocket text message with the number alone.
-    Bare,
-}
-
-const DIALECTS: usize = 1;
-
-impl Dialect {
-    /// Appends the frame of a count: final, text, not masked (RFC 6455 section 5.2).
-    pub(crate) fn encode(self, _post: &Post, count: Count, bytes: &mut Vec<u8>) {
-        match self {
-            // Twenty digits need no longer length.
-            Self::Bare => {
-                let digits = count.likes.to_string();
-                bytes.extend([0x81, digits.len() as u8]);
-                bytes.extend(digits.as_bytes());
-            }
-        }
-    }
-}
 
 /// The changes of a post that have been saved and not been shown yet.
 #[derive(Debug, Default)]
@@ -35,6 +15,8 @@ pub(crate) struct Steps {
     counts: Vec<Count>,
     /// There were more than are shown one by one.
     skipped: bool,
+    /// The visitors among them, and whether they like the post now.
+    minds: HashMap<VisitorKey, bool>,
 }
 
 impl Steps {
@@ -42,8 +24,9 @@ impl Steps {
         self.counts.is_empty()
     }
 
-    /// Adds so many likes, the last of which made the count this one.
-    pub(crate) fn push(&mut self, count: Count, likes: u64) {
+    /// Adds so many likes, the last of which made the count this one; and whose it was, where that is known.
+    pub(crate) fn push(&mut self, count: Count, likes: u64, mind: Option<(VisitorKey, bool)>) {
+        self.minds.extend(mind);
         if self.skipped || likes.saturating_add(self.counts.len() as u64) > MOST_IN_ROUND as u64 {
             self.skipped = true;
             self.counts.clear();
@@ -57,7 +40,7 @@ impl Steps {
 
 impl From<Count> for Steps {
     fn from(count: Count) -> Self {
-        Self { counts: vec![count], skipped: false }
+        Self { counts: vec![count], ..Self::default() }
     }
 }
 
@@ -66,6 +49,7 @@ impl From<Count> for Steps {
 pub(crate) struct Round {
     post: Post,
     counts: Vec<Count>,
+    minds: HashMap<VisitorKey, bool>,
     encoded: [OnceLock<Encoded>; DIALECTS],
 }
 
@@ -81,7 +65,8 @@ impl Round {
     /// The round of what has been saved since the last one.
     pub(crate) fn of(post: Post, steps: Steps) -> Option<Self> {
         let encoded = [const { OnceLock::new() }; DIALECTS];
-        (!steps.is_empty()).then_some(Self { post, counts: steps.counts, encoded })
+        let Steps { counts, minds, .. } = steps;
+        (!counts.is_empty()).then_some(Self { post, counts, minds, encoded })
     }
 
     pub(crate) fn post(&self) -> &Post {
@@ -97,16 +82,25 @@ impl Round {
         self.counts[self.counts.len() - 1]
     }
 
+    /// Whether a visitor likes the post, where that has changed.
+    pub(crate) fn mind(&self, visitor: VisitorKey) -> Option<bool> {
+        self.minds.get(&visitor).copied()
+    }
+
     /// The frames, encoded when the first client that wants them is offered the round.
     pub(crate) fn encoded(&self, dialect: Dialect) -> &Encoded {
-        self.encoded[dialect as usize].get_or_init(|| {
-            let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(self.counts.len()));
-            for count in &self.counts {
-                dialect.encode(&self.post, *count, &mut bytes);
-                ends.push(bytes.len() as u32);
-            }
-            Encoded { bytes, ends }
-        })
+        self.encoded[dialect as usize].get_or_init(|| self.encode(dialect, 0, Personal::default()))
+    }
+
+    /// The frames from the one with this index on, as one client alone is told them.
+    pub(crate) fn encode(&self, dialect: Dialect, first: usize, personal: Personal<'_>) -> Encoded {
+        let mut encoded = Encoded { bytes: Vec::new(), ends: Vec::with_capacity(self.counts.len() - first) };
+        for (index, count) in self.counts.iter().enumerate().skip(first) {
+            let personal = if index + 1 == self.counts.len() { personal } else { Personal::default() };
+            dialect.encode(&self.post, *count, personal, &mut encoded.bytes);
+            encoded.ends.push(encoded.bytes.len() as u32);
+        }
+        encoded
     }
 }
 
@@ -124,7 +118,7 @@ pub(crate) mod tests {
     /// A round of the default counter, whose versions are its counts: those after `shown`, up to `newest`.
     pub(crate) fn after(shown: u64, newest: u64) -> Round {
         let mut steps = Steps::default();
-        steps.push(count(newest), newest - shown);
+        steps.push(count(newest), newest - shown, None);
         Round::of(Post::default(), steps).unwrap()
     }
 
@@ -151,11 +145,11 @@ pub(crate) mod tests {
     #[test]
     fn steps_of_several_saves_are_one_round_until_they_are_too_many() {
         let mut steps = Steps::default();
-        steps.push(count(3), 3);
-        steps.push(count(64), 61);
+        steps.push(count(3), 3, None);
+        steps.push(count(64), 61, None);
         assert_eq!(steps.counts.len(), 64);
-        steps.push(count(65), 1);
-        steps.push(count(67), 2);
+        steps.push(count(65), 1, None);
+        steps.push(count(67), 2, None);
         assert_eq!(likes(&Round::of(Post::default(), steps).unwrap()), [67]);
     }
 

@@ -4,7 +4,7 @@ use crate::{
     error::{Error, Result},
     likes::{
         batch::{Batch, Refusal, Saved},
-        ledger::{Core, Saving, State, forget},
+        ledger::{Core, Saving, State},
         sync::{MutexGuard, lock, wait, wait_for},
     },
     store::{
@@ -14,7 +14,6 @@ use crate::{
 };
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, Hasher, RandomState},
     panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
 };
@@ -25,8 +24,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The saver's work, until the ledger is closed or its store fails for good.
 pub(crate) fn run(core: &Core, store: impl Store) {
-    let version = core.count(&Post::default()).version;
-    let mut saver = Saver { core, store, server: random(), version };
+    let version = core.count(&Post::default()).unwrap_or_default().version;
+    let mut saver = Saver { core, store, version };
     let stopped = catch_unwind(AssertUnwindSafe(|| saver.save()));
     let stopped = stopped.unwrap_or_else(|_| Some("the saver panicked".to_owned()));
     // First, so that who has closed the counter can open it anew.
@@ -43,8 +42,6 @@ pub(crate) fn run(core: &Core, store: impl Store) {
 struct Saver<'c, S> {
     core: &'c Core,
     store: S,
-    /// A random name of this start, by which the store knows our batches.
-    server: u128,
     /// The newest version that the store has told.
     version: u64,
 }
@@ -80,7 +77,7 @@ impl<'c, S: Store> Saver<'c, S> {
         let (mut pause, mut unknown) = (FIRST_PAUSE, false);
         loop {
             let late = state.saving.as_ref().is_some_and(|saving| saving.late);
-            let (number, likes, results) = (batch.number, batch.likes(), batch.results());
+            let (number, likes, results) = (batch.number, batch.likes(), batch.results.clone());
             state.saving = Some(Saving { number, likes, called: true, since, late, results });
             if state.broadcaster_idle {
                 core.saved.notify_one();
@@ -105,8 +102,7 @@ impl<'c, S: Store> Saver<'c, S> {
             if !unknown {
                 // Those who wait are told that their likes do not count, which is then so. The others' likes are kept
                 // until they can be saved.
-                let counters = &mut state.counters;
-                batch.refuse_awaited(&refusal, |post, likes| forget(counters, post, likes));
+                state.refuse(&mut batch, &refusal);
             }
             state.refuse_gathering(&refusal);
             if batch.is_empty() {
@@ -135,7 +131,7 @@ impl<'c, S: Store> Saver<'c, S> {
 
     fn apply(&mut self, batch: &Batch) -> Result<Vec<Outcome>> {
         let start = Instant::now();
-        let id = BatchId { server: self.server, number: batch.number };
+        let id = BatchId { server: self.core.server, number: batch.number };
         let result = catch_unwind(AssertUnwindSafe(|| self.store.apply(id, &batch.changes)))
             .unwrap_or_else(|_| Err(Error::Stopped("the store panicked".to_owned())));
         match &result {
@@ -154,7 +150,7 @@ impl<'c, S: Store> Saver<'c, S> {
         let mut told = HashMap::new();
         for (change, outcome) in changes.iter().zip(outcomes) {
             let Outcome::Applied(count) = *outcome else { continue };
-            let known = || state.counters.get(&change.post).map(|counter| counter.count.likes);
+            let known = || state.counters.get(&change.post).map(|count| count.likes);
             let Some(before) = told.get(&change.post).copied().or_else(known) else { continue };
             if count.version.checked_sub(change.likes()).is_none_or(|version| version < self.version) {
                 let (version, last) = (count.version, self.version);
@@ -178,20 +174,25 @@ impl<'c, S: Store> Saver<'c, S> {
 
     fn settle(&self, batch: &Batch, outcomes: &[Outcome], mut state: MutexGuard<'c, State>) -> MutexGuard<'c, State> {
         for (change, outcome) in batch.changes.iter().zip(outcomes) {
-            forget(&mut state.counters, &change.post, change.likes());
             if let Outcome::Applied(count) = outcome {
-                state.raise(&change.post, *count, change.likes());
+                let mind = match change.kind {
+                    ChangeKind::Visitor { visitor, liked, .. } => Some((visitor, liked)),
+                    _ => None,
+                };
+                state.counters.raise(&change.post, *count, change.likes(), mind);
             }
+            state.counters.forget(&change.post, change.likes());
         }
+        let saved = batch.changes.iter().zip(outcomes);
+        let saved = saved.map(|(change, &outcome)| Saved { outcome, likes: change.likes() }).collect();
         state.saving = None;
         state.finished = batch.number;
         let fault = state.fault.take();
+        state.will_settle(&batch.results);
         drop(state);
         self.core.saved.notify_one();
         self.core.progress.notify_all();
-        let saved =
-            batch.changes.iter().zip(outcomes).map(|(change, &outcome)| Saved { outcome, likes: change.likes() });
-        batch.results().settle(Ok(saved.collect()));
+        batch.results.settle(Ok(saved));
         if fault.is_some() {
             log::info!("likes can be saved again; saved {} that waited", batch.likes());
         }
@@ -202,10 +203,4 @@ impl<'c, S: Store> Saver<'c, S> {
 /// Whether a save that fails is not to be tried again.
 fn has_given_up(state: &State) -> bool {
     state.abandoned || state.closing && state.unsaved() == 0
-}
-
-/// The standard library seeds its hash maps at random; two seeds are as good a name as any.
-fn random() -> u128 {
-    let seed = || u128::from(RandomState::new().build_hasher().finish());
-    seed() << 64 | seed()
 }

@@ -1,12 +1,13 @@
-//! Where connections come in: accepting them, one thread for each, whatever the system is short of.
+//! Accepts connections and gives each a thread, whatever the system is short of.
 
 use crate::{
     error::{Error, Result},
-    server::service::Service,
+    server::service::{Kind, STOP_STEP, Service},
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use std::{
     collections::VecDeque,
+    fmt::Display,
     io,
     net::{TcpListener, TcpStream},
     os::unix::net::UnixStream,
@@ -16,44 +17,50 @@ use std::{
 };
 
 /// Stack of a connection's thread. Only the pages that are touched are held, three of them.
-const STACK: usize = 128 * 1024;
+pub(crate) const STACK: usize = 128 * 1024;
+
+/// Connections of a listener that are accepted between two looks at whether the server is to stop.
+const TURN: usize = 64;
 
 /// Before connections are accepted again after the system had no descriptor or memory for one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Between two looks at what is left, while the server stops.
-const STOP_STEP: Duration = Duration::from_millis(20);
-
-/// Connections past the limit that are held for a moment, so that their answer arrives before they are closed.
+/// Refused connections that are held for a moment, so that their answer arrives before they are closed.
 const REFUSED_HELD: usize = 64;
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 
-/// Where connections come in.
+/// Without a refusal for so long, a shortage is over.
+const SHORTAGE_OVER: Duration = Duration::from_secs(10);
+
+/// Accepts the connections of a server.
 pub(crate) struct Acceptor<'s> {
-    listener: TcpListener,
+    listeners: Vec<(TcpListener, Kind)>,
     woken: UnixStream,
     service: &'s Service,
-    /// Those past the limit, answered and soon to be closed.
+    /// Those that were answered 503 and are soon to be closed.
     refused: VecDeque<(Instant, Arc<TcpStream>)>,
-    /// The system had no descriptor for one, and some have been waiting since.
+    /// The system had no descriptor for a connection, and some have been waiting since.
     starved: bool,
+    /// When a connection could last not be served, in a shortage that has been logged.
+    short: Option<Instant>,
 }
 
 impl<'s> Acceptor<'s> {
-    pub(crate) fn new(listener: TcpListener, woken: UnixStream, service: &'s Service) -> Self {
-        Self { listener, woken, service, refused: VecDeque::new(), starved: false }
+    pub(crate) fn new(listeners: Vec<(TcpListener, Kind)>, woken: UnixStream, service: &'s Service) -> Self {
+        Self { listeners, woken, service, refused: VecDeque::new(), starved: false, short: None }
     }
 
-    /// Accepts until the waking end of `woken` is written to.
+    /// Accepts until the other end of `woken` is written to.
     pub(crate) fn accept_until_stopped(&mut self) -> Result<()> {
         loop {
             let refused = self.refused.front().map(|(until, _)| until.saturating_duration_since(Instant::now()));
-            // While the system is short of descriptors the listener stays readable, so it is not asked: that would spin.
-            let stopped = if self.starved { self.wait(Some(ACCEPT_PAUSE), false) } else { self.wait(refused, true) };
-            if stopped {
+            let mut fds = vec![PollFd::new(&self.woken, PollFlags::IN)];
+            fds.extend(self.listening());
+            wait(&mut fds, if self.starved { Some(ACCEPT_PAUSE) } else { refused });
+            if !fds[0].revents().is_empty() {
                 return Ok(());
             }
-            self.accept_waiting()?;
+            self.accept_turn()?;
             let now = Instant::now();
             while self.refused.front().is_some_and(|(until, _)| *until <= now) {
                 self.refused.pop_front();
@@ -63,62 +70,121 @@ impl<'s> Acceptor<'s> {
 
     /// Accepts what has come, and waits a moment for more.
     pub(crate) fn accept_briefly(&mut self) {
-        let listens = self.accept_waiting().is_ok() && !self.starved;
-        let timeout = STOP_STEP.try_into().ok();
-        let _ = poll(&mut [PollFd::new(&self.listener, PollFlags::IN)][..usize::from(listens)], timeout.as_ref());
+        let result = self.accept_turn();
+        let mut fds: Vec<_> = self.listening().filter(|_| result.is_ok()).collect();
+        wait(&mut fds, Some(STOP_STEP));
     }
 
-    /// Waits for a connection, if it `listens`, for `time` at most; says whether the server is to stop.
-    fn wait(&self, time: Option<Duration>, listens: bool) -> bool {
-        let timeout = time.and_then(|time| time.try_into().ok());
-        let mut fds = [PollFd::new(&self.woken, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
-        let _ = poll(&mut fds[..1 + usize::from(listens)], timeout.as_ref());
-        !fds[0].revents().is_empty()
+    /// What tells that a connection has come. While the system is short of descriptors that would be true all the time.
+    fn listening(&self) -> impl Iterator<Item = PollFd<'_>> {
+        self.listeners.iter().filter(|_| !self.starved).map(|(listener, _)| PollFd::new(listener, PollFlags::IN))
     }
 
-    /// Takes in all connections that wait.
-    fn accept_waiting(&mut self) -> Result<()> {
-        loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => self.take_in(Arc::new(stream)),
-                Err(e) => match e.kind() {
-                    io::ErrorKind::WouldBlock => {
-                        self.starved = false;
-                        return Ok(());
-                    }
-                    // Of the connection that was to be accepted, not of the listener (accept(2)).
-                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset => {}
-                    io::ErrorKind::InvalidInput => return Err(Error::Listen(e)),
-                    _ => {
-                        if !std::mem::replace(&mut self.starved, true) {
-                            log::error!("cannot accept connections for now: {e}");
+    /// Accepts connections that wait, so few that whoever waits for this waits for a moment only.
+    fn accept_turn(&mut self) -> Result<()> {
+        for index in 0..self.listeners.len() {
+            for _ in 0..TURN {
+                match self.listeners[index].0.accept() {
+                    Ok((stream, _)) => self.serve(Arc::new(stream), self.listeners[index].1),
+                    Err(e) => match e.kind() {
+                        io::ErrorKind::WouldBlock => break,
+                        // Of the connection that was to be accepted, not of the listener (accept(2)).
+                        io::ErrorKind::Interrupted
+                        | io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::ConnectionReset => {}
+                        io::ErrorKind::InvalidInput => return Err(Error::Listen(e)),
+                        _ => {
+                            self.starved = true;
+                            self.is_short(e);
+                            return Ok(());
                         }
-                        return Ok(());
-                    }
-                },
+                    },
+                }
             }
         }
+        self.starved = false;
+        Ok(())
     }
 
-    fn take_in(&mut self, stream: Arc<TcpStream>) {
+    fn serve(&mut self, stream: Arc<TcpStream>, kind: Kind) {
         // Linux does not hand down the listener's mode; others do.
         if cfg!(not(target_os = "linux")) && stream.set_nonblocking(false).is_err() {
             return;
         }
-        let Some(place) = self.service.enter(&stream) else {
-            return self.turn_away(stream, "too many connections");
+        let Some(entry) = self.service.enter(&stream, kind) else {
+            self.is_short("there are as many as the limit allows");
+            return self.refuse(stream, "too many connections");
         };
-        if let Err(e) = thread::Builder::new().stack_size(STACK).spawn(move || place.serve(Vec::new())) {
-            log::error!("no thread for a connection: {e}");
-            self.turn_away(stream, "no thread for a further connection");
+        match thread::Builder::new().stack_size(STACK).spawn(move || entry.serve(Vec::new())) {
+            Ok(_) if self.short.is_some_and(|last| last.elapsed() >= SHORTAGE_OVER) => {
+                self.short = None;
+                log::info!("connections are accepted again");
+            }
+            Ok(_) => {}
+            Err(e) => {
+                self.is_short(format_args!("there is no thread for one more: {e}"));
+                self.refuse(stream, "no thread for a further connection");
+            }
         }
     }
 
-    fn turn_away(&mut self, stream: Arc<TcpStream>, problem: &str) {
+    fn refuse(&mut self, stream: Arc<TcpStream>, problem: &str) {
         self.service.refuse(&stream, problem);
-        if self.refused.len() >= REFUSED_HELD {
+        if self.refused.len() >= REFUSED_HELD.min(1 + self.service.capacity() / 4) {
             self.refused.pop_front();
         }
         self.refused.push_back((Instant::now() + REFUSED_FOR, stream));
+    }
+
+    /// Logs that a connection cannot be served: the first time alone, since whoever connects can cause it.
+    fn is_short(&mut self, problem: impl Display) {
+        if self.short.replace(Instant::now()).is_none() {
+            log::warn!("cannot accept connections for now: {problem}");
+        }
+    }
+}
+
+fn wait(fds: &mut [PollFd<'_>], time: Option<Duration>) {
+    let timeout = time.and_then(|time| time.try_into().ok());
+    let _ = poll(fds, timeout.as_ref());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        likes::{Likes, tests::Memory},
+        server::Server,
+    };
+
+    /// With as many connections waiting.
+    fn with_acceptor(waiting: usize, test: impl FnOnce(&mut Acceptor<'_>)) {
+        let service = Server::new(Likes::with_store(Memory::default()).unwrap()).into_service().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (_wake, woken) = UnixStream::pair().unwrap();
+        let _peers: Vec<_> = (0..waiting).map(|_| TcpStream::connect(addr).unwrap()).collect();
+        test(&mut Acceptor::new(vec![(listener, Kind::Public)], woken, &service));
+    }
+
+    #[test]
+    fn a_turn_ends_although_more_connections_wait() {
+        with_acceptor(TURN + 1, |acceptor| {
+            acceptor.accept_turn().unwrap();
+            assert!(acceptor.listeners[0].0.accept().is_ok(), "one is left for the next turn");
+            assert!(acceptor.listeners[0].0.accept().is_err(), "and no other");
+        });
+    }
+
+    #[test]
+    fn a_shortage_is_over_when_a_connection_is_served_a_while_after_the_last_that_was_not() {
+        for (last, over) in [(Some(Instant::now()), false), (Instant::now().checked_sub(SHORTAGE_OVER), true)] {
+            with_acceptor(1, |acceptor| {
+                acceptor.short = last;
+                acceptor.accept_turn().unwrap();
+                assert_eq!(acceptor.short.is_none(), over);
+            });
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod acceptor;
 pub(crate) mod access;
+mod capacity;
 mod connection;
 pub(crate) mod page;
 mod peer;
@@ -9,31 +10,31 @@ mod rate;
 mod routes;
 pub(crate) mod service;
 mod state;
+mod watcher;
 
 use crate::{
     error::{Error, Result},
-    likes::{Hook, Likes},
-    limits::{Limits, due_in},
+    likes::{Hook, Posts},
+    limits::Limits,
     server::acceptor::Acceptor,
     server::access::Access,
     server::page::Page,
     server::rate::Rate,
-    server::service::Service,
+    server::service::{Kind, Service},
     server::state::State,
 };
 use std::{
     fmt,
-    io::Write,
+    io::{self, Write},
     net::{SocketAddr, TcpListener, ToSocketAddrs},
     os::unix::net::UnixStream,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize},
     },
-    time::Instant,
 };
 
-/// A server to be: a counter, a page, limits and names.
+/// Builds a server out of counters, a page, limits, and the names it answers to.
 ///
 /// ```no_run
 /// use live_likes::{Likes, Server};
@@ -46,7 +47,7 @@ use std::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Server {
-    likes: Likes,
+    posts: Posts,
     page: Page,
     limits: Limits,
     hosts: Vec<String>,
@@ -54,11 +55,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server for this counter, with the built-in page and the default limits.
+    /// A server for all counters of a store, with the built-in page and the default limits. Made out of one of them,
+    /// it is for all of its store too.
     #[must_use]
-    pub fn new(likes: Likes) -> Self {
+    pub fn new(posts: impl Into<Posts>) -> Self {
         let (page, limits) = (Page::default(), Limits::default());
-        Self { likes, page, limits, hosts: Vec::new(), origins: Vec::new() }
+        Self { posts: posts.into(), page, limits, hosts: Vec::new(), origins: Vec::new() }
     }
 
     /// Serves this page instead of the built-in one.
@@ -99,11 +101,7 @@ impl Server {
     ///
     /// [`Error::Bind`] where the address cannot be had; and as [`listen_on`](Self::listen_on).
     pub fn bind(self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Listening> {
-        let listener = TcpListener::bind(&addr).map_err(|source| {
-            let addr = format!("{addr:?}").trim_matches('"').to_owned();
-            Error::Bind { addr, source }
-        })?;
-        self.listen_on(listener)
+        self.listen_on(bind(addr)?)
     }
 
     /// Listens on a listener of the caller's. It becomes non-blocking, and its backlog as long as the system allows.
@@ -113,19 +111,15 @@ impl Server {
     /// [`Error::Limit`] where a limit is outside its range; [`Error::Name`] where a name that was to be allowed is none;
     /// [`Error::Listen`] where the listener is not usable.
     pub fn listen_on(self, listener: TcpListener) -> Result<Listening> {
-        let addr = listener.local_addr().map_err(Error::Listen)?;
-        listener.set_nonblocking(true).map_err(Error::Listen)?;
-        // A restart brings every client back at once; the kernel cuts this down to what it allows.
-        rustix::net::listen(&listener, i32::MAX).map_err(|e| Error::Listen(e.into()))?;
+        let addr = prepare(&listener).map_err(Error::Listen)?;
+        let state = self.build(Some(addr.ip().to_canonical().is_loopback()))?;
         let (wake, woken) = UnixStream::pair().map_err(Error::Listen)?;
         wake.set_nonblocking(true).map_err(Error::Listen)?;
         let handle = Handle { wake: Arc::new(wake) };
-        let likes = self.likes.clone();
-        let service = self.build(Some(addr.ip().to_canonical().is_loopback()))?;
         let stop = handle.clone();
         let hook: Arc<Hook> = Arc::new(move || stop.stop());
-        likes.when_stopped(&hook);
-        Ok(Listening { listener, addr, woken, handle, service, _hook: hook })
+        state.likes.when_stopped(&hook);
+        Ok(Listening { listener, addr, metrics: None, woken, handle, state, _hook: hook })
     }
 
     /// Serves connections that a host program accepts itself.
@@ -134,33 +128,50 @@ impl Server {
     ///
     /// [`Error::Limit`] where a limit is outside its range; [`Error::Name`] where a name that was to be allowed is none.
     pub fn into_service(self) -> Result<Service> {
-        self.build(None)
+        self.build(None).map(Service::new)
     }
 
-    fn build(self, loopback: Option<bool>) -> Result<Service> {
+    fn build(self, loopback: Option<bool>) -> Result<State> {
         self.limits.check()?;
-        let state = State {
-            likes: self.likes,
+        Ok(State {
+            likes: self.posts.default_counter()?,
+            posts: self.posts,
             page: self.page,
             access: Access::new(&self.hosts, &self.origins)?,
             loopback,
             rate: self.limits.likes_per_second_and_address.map(Rate::new),
             limits: self.limits,
+            metrics_apart: false,
             stopping: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             dropped: AtomicUsize::new(0),
-        };
-        Ok(Service::new(state))
+        })
     }
+}
+
+fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpListener> {
+    TcpListener::bind(&addr).map_err(|source| {
+        let addr = format!("{addr:?}").trim_matches('"').to_owned();
+        Error::Bind { addr, source }
+    })
+}
+
+/// Makes a listener non-blocking and its backlog long, and tells its address.
+fn prepare(listener: &TcpListener) -> io::Result<SocketAddr> {
+    listener.set_nonblocking(true)?;
+    // A restart brings every client back at once; the kernel cuts this down to what it allows.
+    rustix::net::listen(listener, i32::MAX)?;
+    listener.local_addr()
 }
 
 /// A server that listens, and accepts once it runs.
 pub struct Listening {
     listener: TcpListener,
     addr: SocketAddr,
+    metrics: Option<TcpListener>,
     woken: UnixStream,
     handle: Handle,
-    service: Service,
+    state: State,
     /// Stops the server when the counter has stopped for good. The counter holds it only as long as this does.
     _hook: Arc<Hook>,
 }
@@ -178,6 +189,27 @@ impl Listening {
         self.addr
     }
 
+    /// Answers `/metrics` on an address of its own instead, and `/healthz` there too, under any host name.
+    ///
+    /// It has 16 connections of its own, so that it is answered also when there are as many as the limit allows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bind`] where the address cannot be had; [`Error::Listen`] where the listener is not usable.
+    pub fn metrics_on(mut self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Self> {
+        let listener = bind(addr)?;
+        prepare(&listener).map_err(Error::Listen)?;
+        self.metrics = Some(listener);
+        self.state.metrics_apart = true;
+        Ok(self)
+    }
+
+    /// The address of the metrics, if they have one of their own.
+    #[must_use]
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
+    }
+
     /// What stops the server, from any thread.
     #[must_use]
     pub fn handle(&self) -> Handle {
@@ -193,17 +225,15 @@ impl Listening {
     /// [`Error::Stopped`] where the counter has stopped for good, which stops the server too; [`Error::NotSaved`]
     /// where likes could not be saved within the time for a stop; [`Error::Listen`] where the listener fails.
     pub fn run(self) -> Result<()> {
-        let Self { listener, woken, service, .. } = self;
-        let mut acceptor = Acceptor::new(listener, woken, &service);
+        let Self { listener, metrics, woken, state, .. } = self;
+        let service = Service::new(state);
+        // The metrics first, so that theirs is a descriptor that has become free.
+        let metrics = metrics.map(|listener| (listener, Kind::Metrics));
+        let listeners = metrics.into_iter().chain([(listener, Kind::Public)]).collect();
+        let mut acceptor = Acceptor::new(listeners, woken, &service);
         let result = acceptor.accept_until_stopped();
-        let deadline = due_in(service.limits().stop_within);
-        service.begin_stop();
         // Who comes now is told that it is over, rather than left to wait.
-        while service.is_busy() && Instant::now() < service.cut_off(deadline) {
-            acceptor.accept_briefly();
-        }
-        drop(acceptor);
-        service.end_stop(deadline)?;
+        service.stop_while(move || acceptor.accept_briefly())?;
         result
     }
 }

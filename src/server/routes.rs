@@ -5,9 +5,9 @@ use crate::{
     http::request::Request,
     http::response::Response,
     metrics::Refused,
-    server::peer::{LikeRefused, Peer},
+    server::peer::{LikeRefusal as LikeRefused, Peer},
     server::state::State,
-    websocket,
+    websocket::{self, Handshake},
 };
 use ::http::{
     Method,
@@ -20,8 +20,8 @@ pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
 /// What is done about a request.
 pub(crate) enum Answer {
     Response(Response),
-    /// These bytes are the 101 of a handshake; after them the connection is a WebSocket.
-    Upgrade(Vec<u8>),
+    /// The connection is a WebSocket from here on.
+    Upgrade(Handshake),
 }
 
 impl From<Response> for Answer {
@@ -66,6 +66,7 @@ pub(crate) fn answer(state: &State, request: &Request, peer: &mut Peer<'_>) -> A
         ("/liveLikes", GET) => return upgrade(state, request),
         ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request),
         ("/healthz", GET | HEAD) => health(state),
+        ("/metrics", _) if state.metrics_apart => Response::error(404, "there is nothing here"),
         ("/metrics", GET | HEAD) => metrics(state),
         ("/likes" | "/like", OPTIONS) if request.fields.contains_key(ACCESS_CONTROL_REQUEST_METHOD) => {
             preflight(state, request, allow)
@@ -74,6 +75,17 @@ pub(crate) fn answer(state: &State, request: &Request, peer: &mut Peer<'_>) -> A
         _ => Response::error(405, format!("allowed here: {allow}")).field("Allow", allow),
     };
     share(state, request, response).into()
+}
+
+/// Answers a request to the address of the metrics, under whatever name: monitors come by address.
+pub(crate) fn answer_metrics(state: &State, request: &Request) -> Answer {
+    match (request.target.path(), &request.method) {
+        ("/healthz", &Method::GET | &Method::HEAD) => health(state),
+        ("/metrics", &Method::GET | &Method::HEAD) => metrics(state),
+        ("/healthz" | "/metrics", _) => Response::error(405, "allowed here: GET, HEAD").field("Allow", "GET, HEAD"),
+        _ => Response::error(404, "here are /metrics and /healthz"),
+    }
+    .into()
 }
 
 fn count(likes: u64) -> Response {
@@ -102,7 +114,7 @@ fn upgrade(state: &State, request: &Request) -> Answer {
             refuse(state, Refused::Origin, foreign()).into()
         }
         Ok(_) if state.is_stopping() => refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN)).into(),
-        Ok(bytes) => Answer::Upgrade(bytes),
+        Ok(handshake) => Answer::Upgrade(handshake),
         Err(response) => refuse(state, Refused::BadRequest, response).into(),
     }
 }

@@ -5,9 +5,10 @@ use crate::{
     http::reader::close_in_stages,
     http::response::Response,
     likes::outbox::{Outbox, Wire},
-    likes::sync::{Condvar, Mutex, lock, wait_for},
+    likes::sync::{Mutex, lock},
     limits::{Limits, due_in},
     metrics::Refused,
+    server::capacity::capacity,
     server::connection,
     server::state::State,
 };
@@ -15,9 +16,22 @@ use std::{
     collections::HashMap,
     fmt,
     net::{Shutdown, TcpStream},
-    sync::{Arc, atomic::Ordering},
-    time::{Instant, SystemTime},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
+
+/// Connections of all servers of this process, which share what the system allows it.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+/// Between two looks at what is left, while the server stops.
+pub(crate) const STOP_STEP: Duration = Duration::from_millis(20);
+
+/// Connections to the address of the metrics that are held at once, whatever else is held.
+const METRICS_CONNECTIONS: usize = 16;
 
 /// A server without a listener: it serves the connections that it is handed. Cloned freely.
 #[derive(Clone, Debug)]
@@ -27,10 +41,17 @@ pub struct Service {
 
 impl Service {
     pub(crate) fn new(state: State) -> Self {
-        Self { shared: Arc::new(Shared { state, table: Mutex::default(), left: Condvar::new() }) }
+        let capacity = capacity(&state.limits, HELD.load(Ordering::Relaxed));
+        Self { shared: Arc::new(Shared { state, capacity, table: Mutex::default() }) }
     }
 
     /// Serves an accepted connection on the calling thread, until it ends.
+    ///
+    /// A connection past [`Limits::connections`] is answered 503, which takes the calling thread for up to
+    /// [`Limits::close_within`]. The caller bounds the number of its threads: the standard library aborts the process
+    /// where a thread that has been started finds no memory map for its signal stack.
+    /// ([`Server::bind`](crate::Server::bind) refuses a connection before it gets a thread.) Under a limit of address
+    /// space, 128 KiB of stack are reckoned for each.
     ///
     /// A host program that has a route of its own beside the likes looks at the first bytes
     /// ([`TcpStream::peek`]) and keeps what is its own.
@@ -42,11 +63,11 @@ impl Service {
     pub fn serve_after(&self, stream: TcpStream, read: Vec<u8>) {
         let _ = stream.set_nonblocking(false);
         let stream = Arc::new(stream);
-        match self.enter(&stream) {
-            Some(place) => place.serve(read),
+        match self.enter(&stream, Kind::Public) {
+            Some(entry) => entry.serve(read),
             None => {
                 self.refuse(&stream, "too many connections");
-                close_in_stages(&stream, self.limits());
+                close_in_stages(&stream, due_in(self.limits().close_within));
             }
         }
     }
@@ -57,28 +78,16 @@ impl Service {
     ///
     /// As [`Listening::run`](crate::Listening::run).
     pub fn stop(&self) -> Result<()> {
-        let deadline = due_in(self.limits().stop_within);
-        self.begin_stop();
-        let cut_off = self.cut_off(deadline);
-        let mut table = lock(&self.shared.table);
-        while table.open.len() > table.late {
-            let left = cut_off.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            table = wait_for(&self.shared.left, &self.shared.table, table, left);
-        }
-        drop(table);
-        self.end_stop(deadline)
+        self.stop_while(|| thread::sleep(STOP_STEP))
     }
 }
 
 /// What the connections of a server share, and the table of them.
 struct Shared {
     state: State,
+    /// Connections that this process has room for.
+    capacity: usize,
     table: Mutex<Table>,
-    /// A connection has ended.
-    left: Condvar,
 }
 
 #[derive(Default)]
@@ -88,6 +97,16 @@ struct Table {
     next: u64,
     /// How many of them came after the stop began; it does not wait for those.
     late: usize,
+    /// How many of them are to the address of the metrics.
+    metrics: usize,
+}
+
+/// What a connection is let in for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Public,
+    /// For `/metrics` and `/healthz` alone.
+    Metrics,
 }
 
 enum Open {
@@ -103,17 +122,42 @@ impl fmt::Debug for Shared {
 
 impl Service {
     /// Takes a connection in, unless there are too many.
-    pub(crate) fn enter(&self, stream: &Arc<TcpStream>) -> Option<Place> {
+    pub(crate) fn enter(&self, stream: &Arc<TcpStream>, kind: Kind) -> Option<Entry> {
+        let state = &self.shared.state;
         let mut table = lock(&self.shared.table);
-        if table.open.len() >= self.shared.state.limits.connections {
+        let full = match kind {
+            Kind::Public => {
+                table.open.len() - table.metrics >= state.limits.connections
+                    || HELD.load(Ordering::Relaxed) >= self.shared.capacity
+            }
+            Kind::Metrics => table.metrics >= METRICS_CONNECTIONS,
+        };
+        if full {
             return None;
         }
-        let (number, late) = (table.next, self.shared.state.is_stopping());
+        HELD.fetch_add(1, Ordering::Relaxed);
+        let (number, late) = (table.next, state.is_stopping());
         table.next += 1;
         table.late += usize::from(late);
+        table.metrics += usize::from(kind == Kind::Metrics);
         table.open.insert(number, Open::Http(stream.clone()));
-        self.shared.state.connections.store(table.open.len(), Ordering::Relaxed);
-        Some(Place { shared: self.shared.clone(), number, late, stream: stream.clone() })
+        state.connections.store(table.open.len(), Ordering::Relaxed);
+        Some(Entry { shared: self.shared.clone(), number, late, kind, stream: stream.clone() })
+    }
+
+    /// Whether connections are left that came before the stop began.
+    pub(crate) fn is_busy(&self) -> bool {
+        let table = lock(&self.shared.table);
+        table.open.len() > table.late
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.shared.state.limits
+    }
+
+    /// Connections that this process has room for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.shared.capacity
     }
 
     /// Answers 503 without waiting. A new socket's buffer has room for it.
@@ -124,13 +168,16 @@ impl Service {
         let _ = stream.shutdown(Shutdown::Write);
     }
 
-    /// Tells every client of this server that it stops, once it has been shown what is saved by now.
-    pub(crate) fn begin_stop(&self) {
-        let state = &self.shared.state;
+    /// Stops, and calls `wait` until no connection is left that came before, or their time is over.
+    pub(crate) fn stop_while(&self, mut wait: impl FnMut()) -> Result<()> {
+        let Shared { state, table, .. } = &*self.shared;
+        let deadline = due_in(state.limits.stop_within);
+        // Until then connections may end by themselves. The rest of the time is for saving.
+        let cut_off = due_in(state.limits.close_within.min(state.limits.stop_within / 2));
         let mut clients = Vec::new();
         {
             // Under the lock, so that who enters is either in the table by now or counted as late.
-            let table = lock(&self.shared.table);
+            let table = lock(table);
             state.stopping.store(true, Ordering::SeqCst);
             for connection in table.open.values() {
                 match connection {
@@ -140,66 +187,52 @@ impl Service {
                 }
             }
         }
-        state.likes.wait_until_shown(due_in(state.limits.stop_within));
-        clients.iter().for_each(|client| state.close(client));
-    }
-
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.shared.state.limits
-    }
-
-    /// Whether connections are left that came before the stop began.
-    pub(crate) fn is_busy(&self) -> bool {
-        let table = lock(&self.shared.table);
-        table.open.len() > table.late
-    }
-
-    /// Until when connections may end by themselves. The rest of the time for a stop is for saving.
-    pub(crate) fn cut_off(&self, deadline: Instant) -> Instant {
-        let limits = &self.shared.state.limits;
-        deadline
-            .checked_sub(limits.stop_within.saturating_sub(limits.close_within.min(limits.stop_within / 2)))
-            .unwrap_or(deadline)
-    }
-
-    /// Cuts off what is left, and waits for the last save.
-    pub(crate) fn end_stop(&self, deadline: Instant) -> Result<()> {
-        for connection in lock(&self.shared.table).open.values() {
+        state.likes.wait_until_shown(cut_off);
+        for client in clients {
+            state.close(&client);
+        }
+        while self.is_busy() && Instant::now() < cut_off {
+            wait();
+        }
+        drop(wait);
+        for connection in lock(table).open.values() {
             match connection {
                 Open::Http(stream) => stream.shut_down(),
                 Open::WebSocket(outbox) => outbox.abandon(),
             }
         }
-        self.shared.state.likes.flush(deadline.saturating_duration_since(Instant::now())).map(drop)
+        state.likes.flush(deadline.saturating_duration_since(Instant::now())).map(drop)
     }
 }
 
-/// A connection's place in the table, left when this is dropped, by a panic too.
-pub(crate) struct Place {
+/// A connection's entry in the table, removed when this is dropped, by a panic too.
+pub(crate) struct Entry {
     shared: Arc<Shared>,
     number: u64,
     late: bool,
+    kind: Kind,
     stream: Arc<TcpStream>,
 }
 
-impl Place {
+impl Entry {
     pub(crate) fn serve(self, early: Vec<u8>) {
         let upgraded = |outbox: &Arc<Outbox>| {
             lock(&self.shared.table).open.insert(self.number, Open::WebSocket(outbox.clone()));
         };
-        if let Err(e) = connection::serve(&self.shared.state, &self.stream, early, upgraded) {
+        if let Err(e) = connection::serve(&self.shared.state, &self.stream, self.kind, early, upgraded) {
             log::debug!("a connection broke: {e}");
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Entry {
     fn drop(&mut self) {
         let mut table = lock(&self.shared.table);
         let left = table.open.remove(&self.number);
         table.late -= usize::from(self.late);
+        table.metrics -= usize::from(self.kind == Kind::Metrics);
+        HELD.fetch_sub(1, Ordering::Relaxed);
         self.shared.state.connections.store(table.open.len(), Ordering::Relaxed);
-        self.shared.left.notify_all();
         drop(table);
         if let Some(Open::WebSocket(outbox)) = left {
             // A fan-out may hold it a moment longer; it must not hold the connection open.
@@ -213,17 +246,16 @@ impl Drop for Place {
 mod tests {
     use super::*;
     use crate::{
-        likes::{outbox::tests::Pipe, round::Dialect, tests::Memory},
+        likes::{dialect::Dialect, outbox::tests::Pipe, tests::Memory},
         server::Server,
     };
-    use std::time::Duration;
 
     #[test]
     fn a_client_that_cannot_take_its_close_frame_at_once_is_sent_it_later() {
         let likes = crate::Likes::with_store(Memory::default()).unwrap();
         let service = Server::new(likes).into_service().unwrap();
         let pipe = Pipe::new(0);
-        service.shared.state.close(&Arc::new(Outbox::new(pipe.clone(), Duration::MAX, Dialect::Bare)));
+        service.shared.state.close(&Arc::new(Outbox::new(pipe.clone(), Duration::MAX, Dialect::Bare, None)));
         assert!(pipe.frames().is_empty());
         pipe.make_room(1000);
         let deadline = Instant::now() + Duration::from_secs(60);

@@ -1,7 +1,7 @@
-//! What all connections of one server share.
+//! The state of a server.
 
 use crate::{
-    likes::{Likes, outbox::Outbox},
+    likes::{Likes, Posts, outbox::Outbox},
     limits::Limits,
     metrics::Gauges,
     server::access::Access,
@@ -15,9 +15,11 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-/// The likes, the page they are shown on, the rules for who may like, and how the server stands.
+/// What all connections of a server share.
 #[derive(Debug)]
 pub(crate) struct State {
+    pub(crate) posts: Posts,
+    /// The default counter.
     pub(crate) likes: Likes,
     pub(crate) page: Page,
     pub(crate) limits: Limits,
@@ -25,6 +27,8 @@ pub(crate) struct State {
     /// Whether the server listens on a loopback address; not known where it does not listen itself.
     pub(crate) loopback: Option<bool>,
     pub(crate) rate: Option<Rate>,
+    /// `/metrics` is answered on an address of its own, and only there.
+    pub(crate) metrics_apart: bool,
     pub(crate) stopping: AtomicBool,
     pub(crate) connections: AtomicUsize,
     /// Clients dropped because they did not read.
@@ -48,7 +52,7 @@ impl State {
         self.likes.metrics().render(Gauges {
             likes: self.likes.count(),
             connections: self.connections.load(Ordering::Relaxed),
-            watching: self.likes.watching(),
+            watching: self.posts.watching(),
             behind: self.likes.behind(),
             dropped: self.dropped.load(Ordering::Relaxed),
         })

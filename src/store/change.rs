@@ -207,6 +207,18 @@ pub enum Refused {
     BelowVisitors,
 }
 
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Posts => "there is no room for a further post",
+            Self::Visitors => "there is no room for a further visitor",
+            Self::Likes => "the count is as large as it can be",
+            Self::Unlikes => "this store cannot take a like back; --db likes.db can",
+            Self::BelowVisitors => "more visitors than that like the post",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

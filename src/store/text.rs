@@ -86,9 +86,9 @@ impl FileStore {
         let folder = folder_of(&file).to_owned();
         let opened = File::open(&folder).map_err(|e| format!("cannot open its folder `{}`: {e}", folder.display()))?;
         // Before the lock file is made, so that a device is not given one.
-        if is_there(&file)? {
-            check_replaceable(&file)?;
-        }
+        is_there(&file)?;
+        #[cfg(target_os = "linux")]
+        check_replaceable(&file)?;
         let lock = take_lock(&beside(&file, name, ".lock"))?;
 
         let temporary = beside(&file, name, ".tmp");
@@ -158,6 +158,16 @@ impl FileStore {
     }
 }
 
+impl FileStore {
+    /// Makes a new total durable.
+    fn save(&mut self, total: u64) -> Result<()> {
+        let folder = self.replace(total).map_err(Error::NotSaved)?;
+        self.make_durable(&folder).map_err(Error::Stopped)?;
+        self.total = total;
+        Ok(())
+    }
+}
+
 /// The default counter alone; its versions are its counts, since it only rises. The visitors of the last hour are
 /// remembered in memory.
 impl Store for FileStore {
@@ -168,28 +178,30 @@ impl Store for FileStore {
 
     fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
         let (mut likes, mut new) = (self.total, HashSet::new());
-        let outcomes = changes.iter().map(|change| {
-            let more = match change.kind {
-                _ if change.post != Post::default() => return Outcome::Refused(Refused::Posts),
-                ChangeKind::Likes(likes) => likes,
-                ChangeKind::Visitor { visitor, liked: true, .. } => {
-                    u64::from(!self.remembered.contains(&visitor) && new.insert(visitor))
+        let outcome = |change: &Change| match change.kind {
+            _ if change.post != Post::default() => Outcome::Refused(Refused::Posts),
+            ChangeKind::Visitor { visitor, liked: true, .. } => {
+                if self.remembered.contains(&visitor) || !new.insert(visitor) {
+                    return Outcome::Unchanged { count: Count { likes, version: likes }, liked: true };
                 }
-                _ => return Outcome::Refused(Refused::Unlikes),
-            };
-            let Some(sum) = likes.checked_add(more) else { return Outcome::Refused(Refused::Likes) };
-            likes = sum;
-            let count = Count { likes, version: likes };
-            if more == 0 { Outcome::Unchanged { count, liked: true } } else { Outcome::Applied(count) }
-        });
-        let outcomes = outcomes.collect();
-        let folder = self.replace(likes).map_err(Error::NotSaved)?;
-        self.make_durable(&folder).map_err(Error::Stopped)?;
-        self.total = likes;
+                add(&mut likes, 1)
+            }
+            ChangeKind::Likes(more) => add(&mut likes, more),
+            _ => Outcome::Refused(Refused::Unlikes),
+        };
+        let outcomes = changes.iter().map(outcome).collect();
+        self.save(likes)?;
         // After a save that failed they may like again.
         self.remembered.add(new, Instant::now());
         Ok(outcomes)
     }
+}
+
+/// Adds to a count, if it has room.
+fn add(likes: &mut u64, more: u64) -> Outcome {
+    let Some(sum) = likes.checked_add(more) else { return Outcome::Refused(Refused::Likes) };
+    *likes = sum;
+    Outcome::Applied(Count { likes: sum, version: sum })
 }
 
 /// Where a path leads, link by link: unlike `canonicalize`, also where nothing stands yet.
@@ -261,7 +273,7 @@ pub(super) fn is_there(path: &Path) -> Result<bool, String> {
 #[cfg(target_os = "linux")]
 fn check_replaceable(file: &Path) -> Result<(), String> {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
-    // What a kernel or a file system does not tell is found out by that save.
+    // What is not told, or not there, is found out by that save.
     let told = statx(CWD, file, AtFlags::empty(), StatxFlags::empty());
     let attributes = told.map_or(StatxAttributes::empty(), |told| told.stx_attributes);
     if attributes.contains(StatxAttributes::MOUNT_ROOT) {
@@ -270,11 +282,6 @@ fn check_replaceable(file: &Path) -> Result<(), String> {
     if attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND) {
         return Err("it is immutable or append-only, so that no save can replace it; see chattr(1)".to_owned());
     }
-    Ok(())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn check_replaceable(_: &Path) -> Result<(), String> {
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 
     tests/faults/hostile.py [CYCLES]        connect, like and disconnect so often: 3,000, in the long form 100,000
 
-Slow heads, frames that claim to be huge, no descriptors, no further thread, and clients that come and go in every
-way. Each part prints its figures and fails on its bound.
+Slow heads, frames that claim to be huge, no descriptors, no memory maps, no further thread, and clients that come and
+go in every way. Each part prints its figures and fails on its bound.
 """
 
 import os
@@ -130,24 +130,50 @@ def claims(server):
 
 
 def no_descriptors():
-    """64 descriptors and more clients than that: no spinning, and all goes on once there are some again."""
-    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    server = common.Server(os.path.join(common.folder(), "db.txt"), setup=limit)
-    peers = [connect(server) for _ in range(100)]
-    for peer in peers:
-        peer.sendall(HANDSHAKE)
-    until("there are none left", lambda: descriptors(server) >= 64)
+    """None is left for a connection, whatever was there at the start: no spinning, and it goes on once there is one."""
+    server = common.Server(os.path.join(common.folder(), "db.txt"))
+    peers = [common.WebSocket(server.addr) for _ in range(50)]
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (descriptors(server), hard))
+    waiting = [connect(server) for _ in range(100)]
     start = cpu(server)
     threading.Event().wait(3)
     share = (cpu(server) - start) / 3
     check(share <= 0.05, "waiting for descriptors takes at most 5 % of a core:", share)
-    for peer in peers:
+    for peer in waiting + peers:
         peer.close()
+    until("all are gone", lambda: watching(server) == 0)
+    # A save takes two.
     check(server.put()[0] == 200, "likes are taken again")
     said = server.said().count("cannot accept")
     check(said == 1, "it says so once:", server.said())
     check(server.stop() == 0, "it stops as ever")
     return f"{share:.1%} of a core while there are none, and it goes on"
+
+
+def no_maps():
+    """More connections than there are memory maps for their threads: 503 past them, and those that are in are served."""
+    with open("/proc/sys/vm/max_map_count", encoding="ascii") as file:
+        count = int(file.read()) // 4 + 500
+    if count + 500 > resource.getrlimit(resource.RLIMIT_NOFILE)[1]:
+        return f"skipped: this needs {count + 500} descriptors"
+    server = common.Server(os.path.join(common.folder(), "db.txt"), "--connections", str(count), "--request-time", "600")
+    peers = []
+    for index in range(count):
+        # A source address has ports for 28,000.
+        peers.append(socket.create_connection(server.addr, common.PATIENCE, (f"127.0.0.{2 + index // 10_000}", 0)))
+    # The last one is answered, so all before it have been.
+    check(b" 503 " in peers[-1].recv(512), "the last one is refused")
+    refused = select_many(peers)
+    check(all(b" 503 " in peer.recv(512) for peer in refused if peer is not peers[-1]), "each refusal is a 503")
+    peers[0].sendall(b"PUT /like HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    check(b" 200 " in peers[0].recv(512), "those that are in are served")
+    held = status(server, "Threads")
+    for peer in peers:
+        peer.close()
+    until("there is room again", lambda: server.put()[0] == 200)
+    check(server.stop() == 0, "it stops as ever")
+    return f"{len(refused)} of {count} answered 503 with {held} threads, and it goes on"
 
 
 def no_threads():
@@ -186,6 +212,7 @@ def no_threads():
     for peer in peers:
         peer.close()
     until("there are threads again", lambda: server.put()[0] == 200)
+    check(server.said().count("cannot accept") == 1, "it says so once:", server.said())
     check(server.stop() == 0, "it stops as ever")
     return f"503 after {len(peers) - refused} threads, and it goes on"
 
@@ -231,6 +258,7 @@ def main():
         "slow heads": lambda: slow_heads(server),
         "claims": lambda: claims(server),
         "no descriptors": no_descriptors,
+        "no memory maps": no_maps,
         "no threads": no_threads,
         "cycles": lambda: cycles(server, parsed.count),
     }.items():

@@ -108,7 +108,7 @@ impl Drop for Site {
 }
 
 /// Tests here hold hundreds of connections, both ends of each, and run side by side: the usual soft limit is soon reached.
-fn raise_descriptor_limit() {
+pub fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

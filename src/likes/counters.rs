@@ -1,0 +1,149 @@
+//! The counters in use: those that somebody has a handle of, or that likes are on their way to. The others are in the
+//! store alone.
+
+use crate::{
+    likes::{audience::Audience, round::Steps, sync::Arc},
+    store::change::{Count, Post, VisitorKey},
+};
+use std::collections::HashMap;
+
+/// The counters in use, and which of them have something to be shown.
+#[derive(Default)]
+pub(crate) struct Counters {
+    in_use: HashMap<Post, Counter>,
+    changed: Vec<Post>,
+    /// How often there was something new to be shown, and how much of that has been shown.
+    to_show: u64,
+    shown: u64,
+}
+
+/// A counter in use.
+#[derive(Default)]
+struct Counter {
+    /// What is saved, once it is known.
+    count: Option<Count>,
+    /// Changes that are on their way to the store.
+    pending: u64,
+    /// How many handles there are.
+    handles: usize,
+    /// What is saved and not shown.
+    steps: Steps,
+    audience: Arc<Audience>,
+}
+
+/// What is to be shown of one counter.
+pub(crate) struct News {
+    pub(crate) post: Post,
+    pub(crate) steps: Steps,
+    pub(crate) audience: Arc<Audience>,
+}
+
+impl Counters {
+    /// Notes a handle of a counter. Returns those who are shown it, and whether its count is known.
+    pub(crate) fn hold(&mut self, post: &Post) -> (Arc<Audience>, bool) {
+        let counter = self.in_use.entry(post.clone()).or_default();
+        counter.handles += 1;
+        (counter.audience.clone(), counter.count.is_some())
+    }
+
+    /// Notes that a handle is gone.
+    pub(crate) fn release(&mut self, post: &Post) {
+        if let Some(counter) = self.in_use.get_mut(post) {
+            counter.handles -= 1;
+        }
+        self.remove_unused(post);
+    }
+
+    fn remove_unused(&mut self, post: &Post) {
+        let unused = |counter: &Counter| counter.handles == 0 && counter.pending == 0 && counter.steps.is_empty();
+        if self.in_use.get(post).is_some_and(unused) {
+            self.in_use.remove(post);
+        }
+    }
+
+    /// Notes that a change is on its way; not where the count could become larger than the largest number.
+    pub(crate) fn expect(&mut self, post: &Post) -> bool {
+        let counter = match self.in_use.get_mut(post) {
+            Some(counter) => counter,
+            None => self.in_use.entry(post.clone()).or_default(),
+        };
+        let likes = counter.count.unwrap_or_default().likes.checked_add(counter.pending);
+        let has_room = likes.is_some_and(|likes| likes < u64::MAX);
+        counter.pending += u64::from(has_room);
+        has_room
+    }
+
+    /// Notes that so many changes are not on their way any more.
+    pub(crate) fn forget(&mut self, post: &Post, changes: u64) {
+        if let Some(counter) = self.in_use.get_mut(post) {
+            counter.pending -= changes;
+        }
+        self.remove_unused(post);
+    }
+
+    /// The count of a counter in use, if it is known.
+    pub(crate) fn get(&self, post: &Post) -> Option<Count> {
+        self.in_use.get(post).and_then(|counter| counter.count)
+    }
+
+    /// Notes a count as it was read from the store.
+    pub(crate) fn know(&mut self, post: &Post, count: Count) {
+        if let Some(counter) = self.in_use.get_mut(post)
+            && counter.count.is_none_or(|known| known.version < count.version)
+        {
+            counter.count = Some(count);
+        }
+    }
+
+    /// Notes a count that is saved, the last of so many likes; and whose it was, if that is known.
+    pub(crate) fn raise(&mut self, post: &Post, count: Count, likes: u64, mind: Option<(VisitorKey, bool)>) {
+        let Some(counter) = self.in_use.get_mut(post) else { return };
+        if counter.count.is_some_and(|known| known.version >= count.version) {
+            return;
+        }
+        counter.count = Some(count);
+        if counter.steps.is_empty() {
+            self.changed.push(post.clone());
+        }
+        counter.steps.push(count, likes, mind);
+        self.to_show += 1;
+    }
+
+    /// Takes all that is to be shown; and a mark to say when it has been.
+    pub(crate) fn take_news(&mut self) -> (Vec<News>, u64) {
+        let changed = std::mem::take(&mut self.changed);
+        let news = changed.into_iter().filter_map(|post| {
+            let counter = self.in_use.get_mut(&post)?;
+            let (steps, audience) = (std::mem::take(&mut counter.steps), counter.audience.clone());
+            self.remove_unused(&post);
+            Some(News { post, steps, audience })
+        });
+        (news.collect(), self.to_show)
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// A mark of all there is to be shown by now.
+    pub(crate) fn mark(&self) -> u64 {
+        self.to_show
+    }
+
+    pub(crate) fn set_shown(&mut self, mark: u64) {
+        self.shown = mark;
+    }
+
+    pub(crate) fn is_shown(&self, mark: u64) -> bool {
+        self.shown >= mark
+    }
+
+    /// How many are shown a counter, over all.
+    pub(crate) fn watching(&self) -> usize {
+        self.in_use.values().map(|counter| counter.audience.watching()).sum()
+    }
+
+    pub(crate) fn audiences(&self) -> Vec<Arc<Audience>> {
+        self.in_use.values().map(|counter| counter.audience.clone()).collect()
+    }
+}
