@@ -124,7 +124,7 @@ pub enum ChangeKind {
 }
 
 /// A visitor of one post: a hash of both, so that likes of two posts cannot be linked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VisitorKey(pub [u8; 16]);
 
 impl VisitorKey {
