@@ -123,8 +123,9 @@ impl Counters {
         (news.collect(), self.to_show)
     }
 
-    pub(crate) fn has_news(&self) -> bool {
-        !self.changed.is_empty()
+    /// Notes that there are answers to be given, which counts as something to be shown.
+    pub(crate) fn note_answers(&mut self) {
+        self.to_show += 1;
     }
 
     /// A mark of all there is to be shown by now.

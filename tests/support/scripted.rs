@@ -166,7 +166,10 @@ impl Kept {
                     post.minds.insert(visitor, (liked, seq.or(highest)));
                 }
                 if late || liked == was {
-                    return Outcome::Unchanged { count: Count { likes: post.likes, version: post.version }, liked: was };
+                    return Outcome::Unchanged {
+                        count: Count { likes: post.likes, version: post.version },
+                        liked: was,
+                    };
                 }
                 post.likes = if liked { post.likes + 1 } else { post.likes - 1 };
             }
