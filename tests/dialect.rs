@@ -103,3 +103,16 @@ fn who_watches_while_a_count_is_read_that_is_not_shown_yet_is_shown_it_all_the_s
     let told = [second.told(), second.told()];
     assert!(told.contains(&json!({"type": "count", "post": "p", "numLikes": 1, "version": 1})), "{told:?}");
 }
+
+#[test]
+fn a_visitor_whose_like_is_taken_back_with_all_others_is_told_so() {
+    let server = in_memory(|server| server);
+    let posts = Posts::from(server.likes.clone());
+    let mut client = Client::of_json(server.addr);
+    client.says(json!({"type": "like", "post": "p", "visitor": ANNA}));
+    client.told();
+    client.says(json!({"type": "watch", "post": "p", "visitor": ANNA}));
+    assert_eq!(client.told()["liked"], true);
+    posts.delete("p").unwrap();
+    assert_eq!(client.told(), json!({"type": "count", "post": "p", "numLikes": 0, "version": 2, "liked": false}));
+}
