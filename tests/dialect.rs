@@ -116,3 +116,19 @@ fn a_visitor_whose_like_is_taken_back_with_all_others_is_told_so() {
     posts.delete("p").unwrap();
     assert_eq!(client.told(), json!({"type": "count", "post": "p", "numLikes": 0, "version": 2, "liked": false}));
 }
+
+#[test]
+fn a_watch_whose_count_cannot_be_read_is_refused_without_the_reason_and_may_be_asked_for_again() {
+    let (server, posts, script) = on_script();
+    let mut client = Client::of_json(server.addr);
+    for watch in [json!({"type": "watch", "post": "p"}), json!({"type": "watch", "post": "p", "visitor": ANNA})] {
+        let read = script.hold_read();
+        client.says(watch);
+        read.has_begun();
+        read.fail();
+        let problem = "likes cannot be read just now; try again later";
+        assert_eq!(client.told(), json!({"type": "refused", "post": "p", "status": 503, "problem": problem}));
+        assert_eq!(posts.watching(), 0);
+    }
+    assert_eq!(client.watches("p")["numLikes"], 0);
+}

@@ -47,6 +47,7 @@ impl std::fmt::Display for LikeRefusal {
                 write!(f, "saving takes too long: it is not known whether the like will count")
             }
             Self::Counter(Error::Stopped(_)) => write!(f, "the counter has stopped"),
+            Self::Counter(Error::NotRead(_)) => write!(f, "likes cannot be read just now; try again later"),
             Self::Counter(e) => write!(f, "{e}"),
         }
     }

@@ -197,8 +197,7 @@ impl Reader for Reading {
         let held = self.held.lock().unwrap().pop();
         if let Some((begun, go_on)) = held {
             begun.send(()).unwrap();
-            // A test that drops its end has the read fail.
-            go_on.recv_timeout(LONG).map_err(|e| Error::NotRead(e.to_string()))?;
+            go_on.recv_timeout(LONG).map_err(|_| Error::NotRead("the disk is away".to_owned()))?;
         }
         let kept = self.kept.lock().unwrap();
         Ok(posts.iter().map(|(post, visitor)| kept.read(post, *visitor)).collect())
@@ -231,6 +230,8 @@ impl HeldRead {
     pub fn go_on(self) {
         self.go_on.send(()).unwrap();
     }
+
+    pub fn fail(self) {}
 }
 
 /// The test's side of a store whose saves hang until the test ends them; and once the test is over, work.
