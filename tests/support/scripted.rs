@@ -188,19 +188,25 @@ impl Kept {
 /// Reads what is saved, unless the test holds it up.
 pub struct Reading {
     kept: Arc<Mutex<Kept>>,
-    /// Of the next reads: where to tell that it has begun, and what it waits for.
-    held: Mutex<Vec<(Sender<()>, Receiver<()>)>>,
+    /// Of the next reads: where to tell that it has begun, and from where it hears which state to read.
+    held: Mutex<Vec<(Sender<()>, Receiver<Seen>)>>,
 }
 
 impl Reader for Reading {
     fn read(&self, posts: &[(Post, Option<VisitorKey>)]) -> Result<Vec<(Count, Option<bool>)>> {
+        let read = || {
+            let kept = self.kept.lock().unwrap();
+            posts.iter().map(|(post, visitor)| kept.read(post, *visitor)).collect()
+        };
         let held = self.held.lock().unwrap().pop();
-        if let Some((begun, go_on)) = held {
-            begun.send(()).unwrap();
-            go_on.recv_timeout(LONG).map_err(|_| Error::NotRead("the disk is away".to_owned()))?;
+        let Some((begun, go_on)) = held else { return Ok(read()) };
+        let before = read();
+        begun.send(()).unwrap();
+        match go_on.recv_timeout(LONG) {
+            Ok(Seen::Before) => Ok(before),
+            Ok(Seen::Now) => Ok(read()),
+            Err(_) => Err(Error::NotRead("the disk is away".to_owned())),
         }
-        let kept = self.kept.lock().unwrap();
-        Ok(posts.iter().map(|(post, visitor)| kept.read(post, *visitor)).collect())
     }
 
     fn top(&self, most: usize) -> Result<Vec<(Post, Count)>> {
@@ -213,10 +219,16 @@ impl Reader for Reading {
     }
 }
 
+/// What a read that was held up sees.
+enum Seen {
+    Before,
+    Now,
+}
+
 /// A read that is held up.
 pub struct HeldRead {
     begun: Receiver<()>,
-    go_on: Sender<()>,
+    go_on: Sender<Seen>,
 }
 
 impl HeldRead {
@@ -227,8 +239,13 @@ impl HeldRead {
     }
 
     /// Lets it read what is saved by now.
-    pub fn go_on(self) {
-        self.go_on.send(()).unwrap();
+    pub fn see_now(self) {
+        self.go_on.send(Seen::Now).unwrap();
+    }
+
+    /// Lets it read what was saved when it began.
+    pub fn see_before(self) {
+        self.go_on.send(Seen::Before).unwrap();
     }
 
     pub fn fail(self) {}
