@@ -396,3 +396,268 @@ fn a_visitor_whose_like_is_taken_back_with_all_others_is_told_so() {
     posts.delete("p").unwrap();
     assert_eq!(client.told(), json!({"type": "count", "post": "p", "numLikes": 0, "version": 2, "liked": false}));
 }
+
+// --- answers ---
+
+#[test]
+fn each_change_is_answered_to_the_client_that_made_it_alone() {
+    let (server, _posts) = in_memory(|_| ());
+    let (mut client, mut other) = (Client::of_json(server.addr), Client::of_json(server.addr));
+    other.watches("p");
+    for (change, answer) in [
+        (r#"{"type":"like","post":"p"}"#, r#"{"type":"answer","post":"p","numLikes":1,"version":1}"#),
+        (
+            r#"{"type":"like","post":"p","ref":"é\"\u0000"}"#,
+            r#"{"type":"answer","ref":"é\"\u0000","post":"p","numLikes":2,"version":2}"#,
+        ),
+        (
+            r#"{"type":"like","post":"p","visitor":"anna-0123456789abcdef","seq":7,"ref":"a"}"#,
+            r#"{"type":"answer","ref":"a","post":"p","liked":true,"numLikes":3,"version":3}"#,
+        ),
+        (
+            r#"{"type":"unlike","post":"p","visitor":"anna-0123456789abcdef","seq":8,"ref":""}"#,
+            r#"{"type":"answer","ref":"","post":"p","liked":false,"numLikes":2,"version":4}"#,
+        ),
+        (r#"{"type":"like","other":[{}],"seq":1}"#, r#"{"type":"answer","numLikes":1,"version":5}"#),
+        (
+            r#"{"type":"like","visitor":"anna-0123456789abcdef"}"#,
+            r#"{"type":"answer","liked":true,"numLikes":2,"version":6}"#,
+        ),
+    ] {
+        client.say(change);
+        assert_eq!(client.hear(), answer);
+    }
+    let count = |likes, version| json!({"type": "count", "post": "p", "numLikes": likes, "version": version});
+    assert_eq!(other.told_before_pong(), [count(1, 1), count(2, 2), count(3, 3), count(2, 4)]);
+}
+
+#[test]
+fn a_change_is_answered_and_shown_only_once_it_is_durable() {
+    let (server, _posts, script) = on_script();
+    let (mut client, mut other) = (Client::of_json(server.addr), Client::of_json(server.addr));
+    other.watches("p");
+    client.says(json!({"type": "like", "post": "p", "visitor": ANNA, "ref": "a"}));
+    assert_eq!(script.save(), 1);
+    script.end(Ending::Written);
+    script.save();
+    assert_eq!((client.told_before_pong(), other.told_before_pong()), (vec![], vec![]));
+    script.end(Ending::Saved);
+    let answer = json!({"type": "answer", "ref": "a", "post": "p", "liked": true, "numLikes": 1, "version": 1});
+    assert_eq!(client.told(), answer);
+    assert_eq!(other.told(), json!({"type": "count", "post": "p", "numLikes": 1, "version": 1}));
+}
+
+#[test]
+fn changes_that_are_saved_together_are_each_answered_with_their_own_count() {
+    let (server, _posts, script) = on_script();
+    let mut client = Client::of_json(server.addr);
+    client.says(json!({"type": "like", "post": "p"}));
+    script.save();
+    for reference in 0..5 {
+        client.says(json!({"type": "like", "post": "p", "ref": reference.to_string()}));
+        client.says(json!({"type": "like", "post": "q", "visitor": ANNA, "seq": 9 - reference}));
+    }
+    client.told_before_pong();
+    script.end(Ending::Saved);
+    assert_eq!(client.told()["numLikes"], 1);
+    assert_eq!(script.save(), 10);
+    script.end(Ending::Saved);
+    for reference in 0..5_u64 {
+        let (reference, count) = (reference.to_string(), reference + 2);
+        let answer = json!({"type": "answer", "ref": reference, "post": "p", "numLikes": count, "version": count});
+        assert_eq!(client.told(), answer);
+        let answer = json!({"type": "answer", "post": "q", "liked": true, "numLikes": 1, "version": 7});
+        assert_eq!(client.told(), answer);
+    }
+}
+
+/// What is refused, with its status; the connection stays.
+#[track_caller]
+fn refused(client: &mut Client, message: Value) -> (u64, String) {
+    let refused = client.asks(message.clone());
+    let (status, problem) = (refused["status"].as_u64(), refused["problem"].as_str());
+    let (Some(status), Some(problem)) = (status, problem) else { panic!("{message} was to be refused: {refused}") };
+    let mut expected = json!({"type": "refused", "status": status, "problem": problem});
+    for key in ["ref", "post"] {
+        if let Some(value) = message.get(key) {
+            expected[key] = value.clone();
+        }
+    }
+    assert_eq!(refused, expected);
+    assert_eq!(client.told_before_pong(), [Value::Null; 0], "nothing more of {message}");
+    (status, problem.to_owned())
+}
+
+#[test]
+fn what_is_understood_and_not_granted_is_refused_with_the_status_of_http_and_the_connection_stays() {
+    let (server, posts) = in_memory(|_| ());
+    let mut client = Client::of_json(server.addr);
+    for kind in ["watch", "unwatch", "like", "unlike"] {
+        for (post, problem) in [
+            ("", "must not be empty"),
+            (&"x".repeat(201), "at most 200 bytes, and this one has 201"),
+            (&"ö".repeat(101), "at most 200 bytes, and this one has 202"),
+            ("a\nb", "no control characters, and this one holds U+000A"),
+            ("\u{0}", "U+0000"),
+            ("\u{9f}", "U+009F"),
+        ] {
+            let told = refused(&mut client, json!({"type": kind, "post": post, "ref": "a", "visitor": ANNA}));
+            assert!(told.0 == 400 && told.1.contains(problem), "{kind} {post:?}: {told:?}");
+        }
+        if kind == "unwatch" {
+            continue;
+        }
+        for visitor in ["", "0123456789abcde", &"z".repeat(65), "0123456789abcde ", "0123456789abcdé", "__proto__"] {
+            let told = refused(&mut client, json!({"type": kind, "post": "p", "visitor": visitor}));
+            assert_eq!(told, (400, "a visitor is named by 16 to 64 characters of A-Z a-z 0-9 - _".to_owned()));
+        }
+    }
+    let told = refused(&mut client, json!({"type": "unlike", "post": "p", "seq": 1}));
+    assert_eq!(told, (400, "an unlike needs a visitor".to_owned()));
+    assert_eq!((posts.watching(), posts.top(10).unwrap().len()), (0, 0));
+}
+
+#[test]
+fn a_store_of_one_counter_refuses_posts_and_unlikes_with_the_flag_that_gives_them() {
+    let server = Running::with_count(16);
+    let mut client = Client::of_json(server.addr);
+    for kind in ["watch", "like"] {
+        let (status, problem) = refused(&mut client, json!({"type": kind, "post": "p", "visitor": ANNA, "ref": "a"}));
+        assert!(status == 400 && problem.contains("--db likes.db"), "{status} {problem}");
+    }
+    let (status, problem) = refused(&mut client, json!({"type": "unlike", "visitor": ANNA, "ref": "a"}));
+    assert!(status == 405 && problem.contains("--db likes.db"), "{status} {problem}");
+    assert_eq!(client.asks(json!({"type": "like"}))["numLikes"], 17);
+}
+
+#[test]
+fn a_change_that_the_store_does_not_take_is_refused_and_the_connection_stays() {
+    let mut endings = [
+        Ending::Each(Outcome::Refused(Refused::Likes)),
+        Ending::Each(Outcome::Refused(Refused::Posts)),
+        Ending::Each(Outcome::Refused(Refused::Visitors)),
+        Ending::NotSaved,
+    ]
+    .into_iter();
+    let save = move |likes| if likes == 0 { Ending::Saved } else { endings.next().unwrap_or(Ending::Saved) };
+    let server = serve(&Posts::with_store(memory_of_many(save)).unwrap(), |_| ());
+    let mut client = Client::of_json(server.addr);
+    let like = json!({"type": "like", "post": "p", "visitor": ANNA, "seq": 1, "ref": "a"});
+    for (status, problem) in [
+        (409, "the count is as large as it can be"),
+        (507, "there is no room for a further post"),
+        (507, "there is no room for a further visitor"),
+        (503, "likes cannot be saved just now; try again later"),
+    ] {
+        assert_eq!(refused(&mut client, like.clone()), (status, problem.to_owned()));
+    }
+    // Until then it is known before the store is asked.
+    eventually("likes can be saved again", || get(server.addr, "/healthz").status == 200);
+    assert_eq!(client.asks(like)["numLikes"], 1);
+    assert_eq!(sample(&server, r#"refused_total{reason="unavailable"}"#), 4.0);
+}
+
+#[test]
+fn a_change_whose_save_hangs_is_refused_after_5_s_and_counts_once_when_it_is_said_again() {
+    let (server, _posts, script) = on_script();
+    let (mut client, mut other) = (Client::of_json(server.addr), Client::of_json(server.addr));
+    other.asks(json!({"type": "watch", "post": "p", "visitor": ANNA}));
+    let like = json!({"type": "like", "post": "p", "visitor": ANNA, "seq": 1, "ref": "a"});
+    let start = Instant::now();
+    client.says(like.clone());
+    script.save();
+    let problem = "saving takes too long: it is not known whether the like will count";
+    let refused_late = json!({"type": "refused", "ref": "a", "post": "p", "status": 503, "problem": problem});
+    assert_eq!(client.told(), refused_late);
+    assert!(start.elapsed() >= Duration::from_secs(5));
+    let problem = "likes cannot be saved just now; try again later";
+    assert_eq!(refused(&mut client, like.clone()), (503, problem.to_owned()));
+    script.end(Ending::Saved);
+    let count = json!({"type": "count", "post": "p", "numLikes": 1, "version": 1, "liked": true});
+    assert_eq!(other.told(), count);
+    drop(script);
+    let answer = json!({"type": "answer", "ref": "a", "post": "p", "liked": true, "numLikes": 1, "version": 1});
+    assert_eq!(client.asks(like), answer);
+}
+
+#[test]
+fn the_limits_on_likes_hold_and_past_them_a_like_is_refused_with_429() {
+    let (server, posts) = in_memory(|limits| limits.likes_per_connection = Some(2));
+    let (mut client, mut other) = (Client::of_json(server.addr), Client::of_json(server.addr));
+    let like = |kind: &str| json!({"type": kind, "post": "p", "visitor": ANNA, "ref": "a"});
+    // One that is not understood to be anybody's is not counted among them.
+    assert_eq!(refused(&mut client, json!({"type": "unlike"})).0, 400);
+    client.asks(like("like"));
+    client.asks(like("unlike"));
+    let told = refused(&mut client, like("like"));
+    assert_eq!(told, (429, "too many likes: at most 2 per connection are allowed".to_owned()));
+    assert_eq!(client.watches("p")["numLikes"], 0, "it may watch");
+    assert_eq!(other.asks(like("like"))["numLikes"], 1, "another may like");
+    assert_eq!(posts.counts(&["p"]).unwrap()[0].likes, 1);
+
+    let (server, _posts) = in_memory(|limits| limits.likes_per_second_and_address = Some(1));
+    let (mut client, mut other) = (Client::of_json(server.addr), Client::of_json(server.addr));
+    let told = [client.asks(like("like")), other.asks(like("like")), client.asks(like("like"))];
+    let refused: Vec<_> = told.iter().filter(|told| told["status"] == 429).collect();
+    assert!(!refused.is_empty(), "{told:?}");
+    let problem = "too many likes: at most 1 per second and address are allowed";
+    assert!(refused.iter().all(|told| told["problem"] == problem), "{told:?}");
+    assert_eq!(sample(&server, r#"refused_total{reason="rate"}"#), refused.len() as f64);
+    client.told_before_pong();
+}
+
+// --- what is no message ---
+
+#[test]
+fn what_is_no_message_closes_the_connection_with_1008_and_what_was_expected() {
+    let (server, posts) = in_memory(|_| ());
+    let kinds = r#"expected a "type": watch, unwatch, like, unlike or ping"#;
+    let long_ref = format!(r#"{{"type":"like","ref":"{}"}}"#, "é".repeat(33));
+    let cases = [
+        ("like", "expected a JSON object"),
+        ("", "expected a JSON object"),
+        ("null", "expected a JSON object"),
+        (r#"[{"type":"like"}]"#, "expected a JSON object"),
+        (r#"{"type":"like"}{"type":"like"}"#, "expected a JSON object"),
+        (r#"{"type":"like""#, "expected a JSON object"),
+        (r#"{"type":"like","post":"\ud83d"}"#, r#"expected a string as "post""#),
+        ("{}", kinds),
+        (r#"{"type":"dislike"}"#, kinds),
+        (r#"{"type":null}"#, kinds),
+        (r#"{"type":["like"]}"#, kinds),
+        (r#"{"type":"count","numLikes":3}"#, kinds),
+        (r#"{"type":"watch","post":null}"#, r#"expected a string as "post""#),
+        (r#"{"type":"unwatch","post":1}"#, r#"expected a string as "post""#),
+        (r#"{"type":"watch","visitor":["anna-0123456789abcdef"]}"#, r#"expected a string as "visitor""#),
+        (r#"{"type":"like","seq":"1"}"#, r#"expected a whole number below 2^53 as "seq""#),
+        (r#"{"type":"like","seq":9007199254740992}"#, r#"expected a whole number below 2^53 as "seq""#),
+        (r#"{"type":"like","seq":-1}"#, r#"expected a whole number below 2^53 as "seq""#),
+        (r#"{"type":"like","seq":null}"#, r#"expected a whole number below 2^53 as "seq""#),
+        (r#"{"type":"like","ref":1}"#, r#"expected a string as "ref""#),
+        (&long_ref, r#"expected at most 64 bytes as "ref""#),
+    ];
+    for (text, expected) in cases {
+        let mut client = Client::of_json(server.addr);
+        client.watches("p");
+        client.say(text);
+        // What comes after a mistake is not read.
+        let _ = client.socket.send(Message::text(r#"{"type":"like","post":"p"}"#));
+        assert_eq!(client.closed(), (1008, expected.to_owned()), "{text}");
+    }
+    assert_eq!(sample(&server, r#"refused_total{reason="bad_message"}"#), cases.len() as f64);
+    assert_eq!(posts.counts(&["p"]).unwrap()[0].version, 0);
+    eventually("nobody watches", || posts.watching() == 0);
+}
+
+#[test]
+fn a_binary_message_is_closed_with_1003_and_one_that_is_too_long_with_1009() {
+    let (server, _posts) = in_memory(|_| ());
+    for (message, code) in [
+        (Message::binary(&br#"{"type":"ping"}"#[..]), 1003),
+        (Message::text(json!({"type": "ping", "other": "x".repeat(4096)}).to_string()), 1009),
+    ] {
+        let mut client = Client::of_json(server.addr);
+        client.socket.send(message).unwrap();
+        assert_eq!(client.closed().0, code);
+    }
+}
