@@ -661,3 +661,161 @@ fn a_binary_message_is_closed_with_1003_and_one_that_is_too_long_with_1009() {
         assert_eq!(client.closed().0, code);
     }
 }
+
+// --- certain likes ---
+
+fn like(post: &str, visitor: &str, seq: u64) -> Value {
+    json!({"type": "like", "post": post, "visitor": visitor, "seq": seq})
+}
+
+fn unlike(post: &str, visitor: &str, seq: u64) -> Value {
+    json!({"type": "unlike", "post": post, "visitor": visitor, "seq": seq})
+}
+
+fn answer(post: &str, liked: bool, likes: u64, version: u64) -> Value {
+    json!({"type": "answer", "post": post, "liked": liked, "numLikes": likes, "version": version})
+}
+
+#[test]
+fn a_visitor_s_like_counts_once_however_often_and_from_wherever_it_is_said() {
+    let (server, posts) = in_memory(|_| ());
+    let first = answer("p", true, 1, 1);
+    for _ in 0..3 {
+        let (mut one, mut other) = (Client::of_json(server.addr), Client::of_json(server.addr));
+        for client in [&mut one, &mut other] {
+            assert_eq!(client.asks(like("p", ANNA, 1)), first);
+            let mut without_seq = like("p", ANNA, 1);
+            without_seq.as_object_mut().unwrap().remove("seq");
+            assert_eq!(client.asks(without_seq), first);
+        }
+        assert_eq!(posts.post("p").unwrap().set_liked(ANNA, true, Some(1)).unwrap().count.likes, 1);
+    }
+    let mut client = Client::of_json(server.addr);
+    assert_eq!(client.asks(like("q", ANNA, 1)), answer("q", true, 1, 2), "another post");
+    assert_eq!(client.asks(like("p", BERT, 1)), answer("p", true, 2, 3), "another visitor");
+    assert_eq!(client.asks(json!({"type": "like", "post": "p"}))["numLikes"], 3);
+    assert_eq!(client.asks(json!({"type": "like", "post": "p"}))["numLikes"], 4, "nobody in particular");
+}
+
+#[test]
+fn a_like_that_comes_after_the_unlike_that_followed_it_changes_nothing() {
+    let (server, _posts) = in_memory(|_| ());
+    let (mut client, mut late) = (Client::of_json(server.addr), Client::of_json(server.addr));
+    client.asks(like("p", ANNA, 1));
+    assert_eq!(client.asks(unlike("p", ANNA, 4)), answer("p", false, 0, 2));
+    for seq in [1, 3, 4] {
+        assert_eq!(late.asks(like("p", ANNA, seq)), answer("p", false, 0, 2), "it is told the present state");
+    }
+    assert_eq!(late.asks(like("p", ANNA, 5)), answer("p", true, 1, 3));
+    assert_eq!(client.asks(unlike("p", ANNA, 4)), answer("p", true, 1, 3));
+    assert_eq!(client.asks(unlike("p", ANNA, (1 << 53) - 1)), answer("p", false, 0, 4));
+    assert_eq!(client.asks(like("p", ANNA, (1 << 53) - 1)), answer("p", false, 0, 4));
+    // An unlike of what was never liked has a number too.
+    assert_eq!(client.asks(unlike("p", BERT, 2)), answer("p", false, 0, 4));
+    assert_eq!(client.asks(like("p", BERT, 1)), answer("p", false, 0, 4));
+}
+
+/// Numbers that look like chance, the same each time.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        // Knuth's linear congruential generator; its high bits are the better ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
+
+/// What is to be kept: the highest number of each visitor and post, and its mind; and likes from nobody.
+#[derive(Default)]
+struct Model {
+    minds: BTreeMap<(String, String), (u64, bool)>,
+    likes: BTreeMap<String, u64>,
+}
+
+impl Model {
+    fn change(&mut self, post: &str, visitor: &str, seq: u64, liked: bool) {
+        let mind = self.minds.entry((post.to_owned(), visitor.to_owned())).or_default();
+        if seq > mind.0 {
+            *mind = (seq, liked);
+        }
+    }
+
+    fn likes(&self, post: &str) -> u64 {
+        let liked = self.minds.iter().filter(|((of, _), (_, liked))| of == post && *liked).count();
+        self.likes.get(post).copied().unwrap_or_default() + liked as u64
+    }
+}
+
+#[test]
+fn of_changes_in_any_order_over_any_connections_the_last_of_each_visitor_holds() {
+    for seed in 0..20 {
+        let (server, posts) = in_memory(|_| ());
+        let mut clients: Vec<_> = (0..3).map(|_| Client::of_json(server.addr)).collect();
+        let (mut chance, mut model) = (Chance(seed), Model::default());
+        for _ in 0..200 {
+            let post = ["p", "q", "r"][chance.below(3) as usize];
+            let visitor = [ANNA, BERT][chance.below(2) as usize];
+            // The same number may come with either mind; what comes first holds.
+            let (seq, liked) = (1 + chance.below(30), chance.below(2) == 0);
+            let client = &mut clients[chance.below(3) as usize];
+            let told = match chance.below(10) {
+                0 => {
+                    *model.likes.entry(post.to_owned()).or_default() += 1;
+                    client.asks(json!({"type": "like", "post": post}))
+                }
+                1 => {
+                    posts.post(post).unwrap().set_liked(visitor, liked, Some(seq)).unwrap();
+                    model.change(post, visitor, seq, liked);
+                    continue;
+                }
+                2 => {
+                    *client = Client::of_json(server.addr);
+                    continue;
+                }
+                _ => {
+                    model.change(post, visitor, seq, liked);
+                    let told = client.asks(if liked { like(post, visitor, seq) } else { unlike(post, visitor, seq) });
+                    assert_eq!(told["liked"], model.minds[&(post.to_owned(), visitor.to_owned())].1, "{seed}");
+                    told
+                }
+            };
+            assert_eq!(told["numLikes"], model.likes(post), "{seed}");
+        }
+        for post in ["p", "q", "r"] {
+            assert_eq!(posts.counts(&[post]).unwrap()[0].likes, model.likes(post), "{seed}");
+        }
+    }
+}
+
+#[test]
+fn a_change_of_mind_is_told_to_all_tabs_of_the_visitor_wherever_it_is_made() {
+    let (server, posts) = in_memory(|_| ());
+    posts.post("p").unwrap().like().unwrap();
+    let mut tabs: Vec<_> = (0..4).map(|_| Client::of_json(server.addr)).collect();
+    for (tab, visitor) in tabs.iter_mut().zip([Some(ANNA), Some(ANNA), Some(BERT), None]) {
+        let mut watch = json!({"type": "watch", "post": "p"});
+        if let Some(visitor) = visitor {
+            watch["visitor"] = visitor.into();
+        }
+        tab.asks(watch);
+    }
+    for version in 2..=13 {
+        let liked = version % 2 == 0;
+        let likes = if liked { 2 } else { 1 };
+        let change = if liked { like("p", ANNA, version) } else { unlike("p", ANNA, version) };
+        match version % 3 {
+            // One tab after the other, a client that watches nothing, and another way.
+            0 => _ = Client::of_json(server.addr).asks(change),
+            1 => tabs[version as usize % 2].says(change),
+            _ => _ = posts.post("p").unwrap().set_liked(ANNA, liked, Some(version)).unwrap(),
+        }
+        let count = json!({"type": "count", "post": "p", "numLikes": likes, "version": version});
+        let mut with_mind = count.clone();
+        with_mind["liked"] = liked.into();
+        for (index, tab) in tabs.iter_mut().enumerate() {
+            let told = tab.told_until(|told| told["type"] == "count");
+            assert_eq!(told.last(), Some(if index < 2 { &with_mind } else { &count }), "tab {index}");
+        }
+    }
+}
