@@ -819,3 +819,395 @@ fn a_change_of_mind_is_told_to_all_tabs_of_the_visitor_wherever_it_is_made() {
         }
     }
 }
+
+// --- clients that are behind ---
+
+/// A client of a post with a long name that has been shown so much that it is behind; and what it was shown first.
+fn behind(server: &Running, likes: &Likes, watch: &Value) -> (Client, Value) {
+    let mut client = Client::of_json_over(connect_narrow(server.addr));
+    let first = client.asks(watch.clone());
+    while sample(server, "behind") == 0.0 {
+        (0..50).for_each(|_| _ = likes.like().unwrap());
+    }
+    (client, first)
+}
+
+#[test]
+fn a_tab_that_was_behind_ends_at_the_newest_count_and_whether_its_visitor_likes_the_post() {
+    let (server, posts) = in_memory(|_| ());
+    let post = "p".repeat(200);
+    let likes = posts.post(&post).unwrap();
+    for (seq, changes) in [(1, &[true][..]), (11, &[false]), (21, &[true, false, true, false]), (31, &[false, true])] {
+        let watch = json!({"type": "watch", "post": post, "visitor": ANNA});
+        let (mut tab, first) = behind(&server, &likes, &watch);
+        for (liked, seq) in changes.iter().zip(seq..) {
+            likes.set_liked(ANNA, *liked, Some(seq)).unwrap();
+            likes.set_liked(BERT, !liked, Some(seq)).unwrap();
+            (0..10).for_each(|_| _ = likes.like().unwrap());
+        }
+        let newest = posts.counts(&[&post]).unwrap()[0];
+        let (mut liked, mut last) = (first["liked"].as_bool(), 0);
+        while last < newest.version {
+            let told = tab.told();
+            liked = told["liked"].as_bool().or(liked);
+            assert!(told["version"].as_u64().unwrap() > last, "{told} came after version {last}");
+            last = told["version"].as_u64().unwrap();
+            assert!(last < newest.version || told["numLikes"] == newest.likes, "{told}");
+        }
+        assert_eq!(liked.as_ref(), changes.last(), "{changes:?}");
+        // It hears of the next change at once.
+        likes.set_liked(ANNA, !liked.unwrap(), None).unwrap();
+        assert_eq!(tab.told()["liked"], !liked.unwrap());
+    }
+}
+
+#[test]
+fn no_more_than_64_changes_of_a_client_are_without_an_answer_and_all_are_answered_in_the_end() {
+    let (server, posts, script) = on_script();
+    let (mut client, mut other) = (Client::of_json(server.addr), Client::of_json(server.addr));
+    for reference in 0..200 {
+        client.says(json!({"type": "like", "post": "p", "ref": reference.to_string()}));
+    }
+    client.says(json!({"type": "ping"}));
+    // Others are not held up, and what they say is saved with the next batch.
+    let mut saved = script.save();
+    assert!(saved <= MOST_UNANSWERED);
+    other.says(json!({"type": "like", "post": "q"}));
+    other.told_before_pong();
+    script.end(Ending::Saved);
+    let mut largest = 0;
+    while saved < 201 {
+        let likes = script.save();
+        largest = largest.max(likes);
+        saved += likes;
+        script.end(Ending::Saved);
+    }
+    assert!(largest <= MOST_UNANSWERED + 1, "{largest} at once");
+    let mut told: Vec<_> = (0..201).map(|_| client.told()).collect();
+    told.retain(|told| *told != json!({"type": "pong"}));
+    for (reference, told) in told.iter().enumerate() {
+        assert_eq!((&told["type"], &told["numLikes"]), (&json!("answer"), &json!(reference + 1)));
+        assert_eq!(told["ref"], reference.to_string());
+    }
+    assert_eq!(told.len(), 200);
+    assert_eq!(other.told()["type"], "answer");
+    assert_eq!(posts.counts(&["p", "q"]).unwrap().iter().map(|count| count.likes).collect::<Vec<_>>(), [200, 1]);
+}
+
+#[test]
+fn a_client_that_reads_no_answers_is_read_no_further_dropped_at_the_write_deadline_and_delays_nobody() {
+    let (server, posts) = in_memory(|limits| limits.write_deadline = Duration::from_secs(1));
+    let (mut client, mut other) = (Client::of_json_over(connect_narrow(server.addr)), Client::of_json(server.addr));
+    other.watches("q");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let like = json!({"type": "like", "post": "p", "ref": "r".repeat(64)}).to_string();
+            while client.socket.send(Message::text(like.as_str())).is_ok() {}
+            over.store(true, Ordering::Relaxed);
+        });
+        for likes in 1.. {
+            other.says(json!({"type": "like", "post": "q", "ref": "a"}));
+            let told = [other.told(), other.told()];
+            assert!(told.iter().all(|told| told["numLikes"] == likes), "{told:?}");
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    });
+    eventually("it is dropped", || sample(&server, "dropped_total") == 1.0);
+    // No more than there is room for the answers of, in the kernel and here.
+    let likes = posts.counts(&["p"]).unwrap()[0].likes;
+    assert!(likes < 5_000, "{likes} likes were taken whose answers are not read");
+}
+
+// --- many at once ---
+
+#[test]
+fn a_post_that_is_unwatched_and_watched_again_a_thousand_times_while_likes_come_is_shown_by_rising_versions_alone() {
+    let (server, posts) = in_memory(|_| ());
+    let names = ["p", "q", "r"];
+    let likes = names.map(|name| posts.post(name).unwrap());
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for mine in &likes {
+            let (over, likes) = (&over, &likes);
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    likes.iter().for_each(|likes| likes.like_without_waiting().unwrap());
+                    mine.like().unwrap();
+                }
+            });
+        }
+        let watcher = scope.spawn(|| {
+            let mut client = Client::of_json(server.addr);
+            let mut last = HashMap::new();
+            for turn in 0..1_000 {
+                let name = names[turn % 3];
+                let watch = json!({"type": "watch", "post": name});
+                client.says(watch.clone());
+                if turn % 2 == 0 {
+                    // At once, without waiting for what is said of it.
+                    client.says(json!({"type": "unwatch", "post": name}));
+                    client.says(watch);
+                }
+                let mut told = client.told_before_pong();
+                client.says(json!({"type": "unwatch", "post": name}));
+                told.extend(client.told_before_pong());
+                assert!(!told.is_empty());
+                for told in told {
+                    assert_eq!((&told["type"], &told["post"]), (&json!("count"), &json!(name)));
+                    let version = told["version"].as_u64().unwrap();
+                    let last = last.insert(name, version).unwrap_or_default();
+                    assert!(version >= last, "{told} came after version {last}");
+                }
+            }
+        });
+        let watched = watcher.join();
+        over.store(true, Ordering::Relaxed);
+        watched.unwrap();
+    });
+    assert_eq!(posts.watching(), 0);
+}
+
+/// Clients that watch and like many posts at random, each with a visitor of its own: all end at the exact counts.
+fn many_clients_of_many_posts(server: &Running, posts: &Posts, changes: usize) {
+    const CLIENTS: usize = 12;
+    const WATCHED: usize = 10;
+    let names: Vec<_> = (0..30).map(|post| format!("post {post}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let run = |index: usize| {
+        let mut client = Client::of_json(server.addr);
+        let (mut chance, mut model) = (Chance(index as u64), Model::default());
+        let visitor = format!("visitor-of-client-{index}");
+        let watched: Vec<_> = (0..WATCHED).map(|post| names[(post * 7 + index) % names.len()]).collect();
+        for post in &watched {
+            client.says(json!({"type": "watch", "post": post, "visitor": visitor}));
+        }
+        for seq in 1..=changes as u64 {
+            let post = names[chance.below(names.len() as u64) as usize];
+            let liked = chance.below(3) > 0;
+            if chance.below(4) == 0 {
+                *model.likes.entry(post.to_owned()).or_default() += 1;
+                client.says(json!({"type": "like", "post": post}));
+            } else {
+                model.change(post, &visitor, seq, liked);
+                client.says(if liked { like(post, &visitor, seq) } else { unlike(post, &visitor, seq) });
+            }
+        }
+        // What it is shown of each post: the last version, with its count, and the last mind.
+        let mut shown = HashMap::<String, (u64, u64)>::new();
+        let mut minds = HashMap::new();
+        let mut answers = 0;
+        let mut take = |told: Value| {
+            let post = told["post"].as_str().unwrap().to_owned();
+            let (version, likes) = (told["version"].as_u64().unwrap(), told["numLikes"].as_u64().unwrap());
+            if told["type"] == "answer" {
+                return true;
+            }
+            assert_eq!(told["type"], "count");
+            if let Some(liked) = told.get("liked") {
+                minds.insert(post.clone(), *liked == true);
+            }
+            let before = shown.insert(post, (version, likes));
+            assert!(before.is_none_or(|(before, _)| before < version), "{told} came after {before:?}");
+            false
+        };
+        while answers < changes {
+            answers += usize::from(take(client.told()));
+        }
+        (client, model, watched, shown, minds)
+    };
+    let ended = thread::scope(|scope| {
+        let run = &run;
+        let threads: Vec<_> = (0..CLIENTS).map(|index| scope.spawn(move || run(index))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let newest = posts.counts(&names).unwrap();
+    for (name, count) in names.iter().zip(&newest) {
+        assert_eq!(count.likes, ended.iter().map(|(_, model, ..)| model.likes(name)).sum::<u64>(), "{name}");
+    }
+    for (index, (mut client, model, watched, mut shown, mut minds)) in ended.into_iter().enumerate() {
+        for post in watched {
+            let newest = newest[names.iter().position(|name| *name == post).unwrap()];
+            while shown.get(post).is_none_or(|shown| shown.0 < newest.version) {
+                let told = client.told();
+                assert_eq!(told["type"], "count");
+                let told_of = told["post"].as_str().unwrap().to_owned();
+                if let Some(liked) = told.get("liked") {
+                    minds.insert(told_of.clone(), *liked == true);
+                }
+                shown.insert(told_of, (told["version"].as_u64().unwrap(), told["numLikes"].as_u64().unwrap()));
+            }
+            assert_eq!(shown[post], (newest.version, newest.likes), "{post}");
+            let mind = model.minds.get(&(post.to_owned(), format!("visitor-of-client-{index}")));
+            assert_eq!(minds[post], mind.is_some_and(|mind| mind.1), "{post}");
+        }
+        assert_eq!(client.told_before_pong(), [Value::Null; 0]);
+    }
+    eventually("nobody watches", || posts.watching() == 0);
+}
+
+#[test]
+fn many_clients_of_many_posts_all_end_at_the_exact_counts() {
+    let (server, posts) = in_memory(|_| ());
+    many_clients_of_many_posts(&server, &posts, 300);
+}
+
+// --- leaving, and the end ---
+
+#[test]
+fn clients_that_leave_in_the_middle_of_everything_leave_nothing_behind() {
+    let ways: [fn(Client); 3] = [
+        drop,
+        |client| reset(client.socket.get_ref().try_clone().unwrap()),
+        |mut client| client.socket.close(None).unwrap(),
+    ];
+    for leave in ways {
+        let (server, posts, mut script) = on_script();
+        let read = script.hold_read();
+        let mut reads = Client::of_json(server.addr);
+        reads.says(json!({"type": "watch", "post": "r", "visitor": ANNA}));
+        read.has_begun();
+        let mut likes = Client::of_json(server.addr);
+        likes.watches("p");
+        likes.watches("q");
+        (0..MOST_UNANSWERED + 6).for_each(|seq| likes.says(like("q", ANNA, seq)));
+        let mut listens = Client::of_json(server.addr);
+        listens.asks(json!({"type": "watch", "post": "q", "visitor": ANNA}));
+        script.save();
+        [reads, likes, listens].into_iter().for_each(leave);
+        script.end_all();
+        read.see_now();
+        eventually("nobody watches", || posts.watching() == 0);
+        eventually("no connection is left", || sample(&server, "connections") == 1.0);
+        let p = posts.default_counter().unwrap();
+        p.flush(PATIENCE).unwrap();
+        for post in ["p", "q", "r"] {
+            eventually("nothing of it is in memory", || {
+                let before = script.reads();
+                posts.post(post).unwrap();
+                script.reads() > before
+            });
+        }
+        assert_eq!(posts.counts(&["q"]).unwrap()[0].likes, 1);
+    }
+}
+
+#[test]
+fn a_stop_closes_all_with_1001_and_what_was_taken_is_saved() {
+    let (mut server, posts, mut script) = on_script();
+    let mut clients: Vec<_> = (0..5).map(|_| Client::of_json(server.addr)).collect();
+    clients[1].watches("p");
+    clients[2].asks(json!({"type": "watch", "post": "q", "visitor": ANNA}));
+    clients[3].says(like("p", ANNA, 1));
+    script.save();
+    clients[4].says(like("q", ANNA, 1));
+    clients[4].told_before_pong();
+    server.begin_stop();
+    for mut client in clients {
+        assert_eq!(client.closed(), (1001, "the server is shutting down".to_owned()));
+    }
+    script.end_all();
+    server.wait().unwrap();
+    assert_eq!(posts.counts(&["p", "q"]).unwrap().iter().map(|count| count.likes).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn who_waits_for_an_answer_when_the_counter_stops_for_good_is_refused_before_the_close() {
+    for _ in 0..20 {
+        let (mut server, _posts, script) = on_script();
+        let (mut client, mut other) = (Client::of_json(server.addr), Client::of_json(server.addr));
+        other.watches("p");
+        client.says(json!({"type": "like", "post": "p", "ref": "a"}));
+        script.save();
+        client.says(json!({"type": "like", "post": "q", "ref": "b"}));
+        client.told_before_pong();
+        script.end(Ending::Stopped);
+        for (reference, post) in [("a", "p"), ("b", "q")] {
+            let problem = "the counter has stopped";
+            let refused = json!({"type": "refused", "ref": reference, "post": post, "status": 503, "problem": problem});
+            assert_eq!(client.told(), refused);
+        }
+        for mut client in [client, other] {
+            assert_eq!(client.closed(), (1001, "the server is shutting down".to_owned()));
+        }
+        server.wait().unwrap_err();
+    }
+}
+
+// --- on a store that outlives the server ---
+
+#[cfg(feature = "sqlite")]
+mod on_sqlite {
+    use super::*;
+    use live_likes::{SqliteStore, StoreLimits};
+
+    /// A server on the database of this folder.
+    fn start(folder: &Folder, limits: StoreLimits) -> (Running, Posts) {
+        let posts = Posts::with_store(SqliteStore::open(folder.file("likes.db"), limits).unwrap()).unwrap();
+        (serve(&posts, |_| ()), posts)
+    }
+
+    #[test]
+    fn many_clients_of_many_posts_all_end_at_the_exact_counts() {
+        let folder = Folder::new();
+        let (server, posts) = start(&folder, StoreLimits::default());
+        many_clients_of_many_posts(&server, &posts, 100);
+    }
+
+    #[test]
+    fn a_visitor_s_likes_hold_over_a_restart_and_so_does_their_order() {
+        let folder = Folder::new();
+        let (server, posts) = start(&folder, StoreLimits::default());
+        let mut client = Client::of_json(server.addr);
+        let boot = client.watches("p")["boot"].clone();
+        client.says(like("p", ANNA, 7));
+        assert!(client.told_until(|told| told["type"] == "answer").contains(&answer("p", true, 1, 1)));
+        client.told_before_pong();
+        client.says(json!({"type": "unwatch", "post": "p"}));
+        assert_eq!(client.asks(unlike("q", ANNA, 3)), answer("q", false, 0, 0));
+        assert_eq!(client.asks(json!({"type": "like", "post": "q"}))["version"], 2);
+        drop((client, server, posts));
+
+        let (server, _posts) = start(&folder, StoreLimits::default());
+        let mut client = Client::of_json(server.addr);
+        let first = client.asks(json!({"type": "watch", "post": "p", "visitor": ANNA}));
+        assert_ne!(first["boot"], boot);
+        assert_eq!((&first["liked"], &first["numLikes"], &first["version"]), (&json!(true), &json!(1), &json!(1)));
+        assert_eq!(client.asks(like("p", ANNA, 7)), answer("p", true, 1, 1), "said again");
+        assert_eq!(client.asks(like("q", ANNA, 2)), answer("q", false, 1, 2), "late");
+        assert_eq!(client.asks(like("q", ANNA, 4)), answer("q", true, 2, 3));
+    }
+
+    #[test]
+    fn to_watch_a_post_does_not_store_it() {
+        let folder = Folder::new();
+        let mut limits = StoreLimits::default();
+        limits.posts = 2;
+        let (server, posts) = start(&folder, limits);
+        let mut client = Client::of_json(server.addr);
+        for post in 0..10 {
+            client.asks(json!({"type": "watch", "post": post.to_string(), "visitor": ANNA}));
+            client.says(json!({"type": "unwatch", "post": post.to_string()}));
+        }
+        let told: Vec<_> = (0..10).map(|post| client.asks(like(&post.to_string(), ANNA, 1))).collect();
+        let taken = told.iter().filter(|told| told["type"] == "answer").count();
+        assert!((1..=2).contains(&taken), "{told:?}");
+        assert!(told[taken..].iter().all(|told| told["status"] == 507), "{told:?}");
+        assert_eq!(posts.top(10).unwrap().len(), taken);
+    }
+
+    #[test]
+    fn what_an_operator_deletes_is_shown_as_gone_to_those_who_like_it() {
+        let folder = Folder::new();
+        let (server, _posts) = start(&folder, StoreLimits::default());
+        let mut client = Client::of_json(server.addr);
+        client.asks(like("p", ANNA, 1));
+        assert_eq!(client.asks(json!({"type": "watch", "post": "p", "visitor": ANNA}))["liked"], true);
+        let beside = SqliteStore::open_beside_server(folder.file("likes.db"), StoreLimits::default()).unwrap();
+        Posts::with_store(beside).unwrap().delete("p").unwrap();
+        let told = client.told();
+        assert_eq!((&told["numLikes"], &told["liked"]), (&json!(0), &json!(false)), "{told}");
+    }
+}
