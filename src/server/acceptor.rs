@@ -152,23 +152,11 @@ fn wait(fds: &mut [PollFd<'_>], time: Option<Duration>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Server, likes::Likes, store::Store};
-
-    struct Memory;
-
-    impl Store for Memory {
-        fn total(&mut self) -> u64 {
-            0
-        }
-
-        fn add(&mut self, likes: u64) -> Result<u64> {
-            Ok(likes)
-        }
-    }
+    use crate::{Server, likes::Likes, likes::tests::Memory};
 
     /// With as many connections waiting.
     fn with_acceptor(waiting: usize, test: impl FnOnce(&mut Acceptor<'_>)) {
-        let service = Server::new(Likes::with_store(Memory).unwrap()).into_service().unwrap();
+        let service = Server::new(Likes::with_store(Memory::default()).unwrap()).into_service().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
