@@ -40,7 +40,9 @@ pub struct Limits {
     ///
     /// A deadline for the whole, not a time between two bytes: a peer that sends a byte now and then gains nothing.
     pub request_time: Duration,
-    /// Bytes of a request body, which is read and thrown away. Default 64 KiB, at most 1 GiB; past it 413.
+    /// Bytes of a request body. Default 64 KiB, at most 16 MiB; past it 413.
+    ///
+    /// A form or JSON is held until it is answered, anything else thrown away as it comes.
     pub body_bytes: u64,
     /// Time that a connection may stay open between two requests. Default 15 s; past it closed.
     pub keep_alive: Duration,
@@ -106,7 +108,7 @@ impl Limits {
         within("head_bytes", self.head_bytes, 256..=1 << 20)?;
         within("target_bytes", self.target_bytes, 16..=1 << 20)?;
         within("headers", self.headers, 8..=1000)?;
-        within("body_bytes", self.body_bytes, 0..=1 << 30)?;
+        within("body_bytes", self.body_bytes, 0..=16 << 20)?;
         within("message_bytes", self.message_bytes, 16..=16 << 20)?;
         within("fragments", self.fragments, 1..=1 << 20)?;
         within("likes_per_second_and_address", self.likes_per_second_and_address.unwrap_or(1), 1..=u32::MAX)?;

@@ -423,7 +423,7 @@ const RANGES: [(&str, Change, Change, Change, Change); 15] = {
         range!(target_bytes, 15, 16, 1 << 20, usize::MAX),
         range!(headers, 7, 8, 1000, usize::MAX),
         range!(request_time, Duration::ZERO, MS, DAY, Duration::MAX),
-        range!(body_bytes, (1 << 30) + 1, 0, 1 << 30, u64::MAX),
+        range!(body_bytes, (16 << 20) + 1, 0, 16 << 20, u64::MAX),
         range!(keep_alive, SHORTER, MS, DAY, Duration::MAX),
         range!(message_bytes, 15, 16, 16 << 20, usize::MAX),
         range!(fragments, 0, 1, 1 << 20, usize::MAX),

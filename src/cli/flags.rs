@@ -59,7 +59,7 @@ pub(super) const FLAGS: &[Flag] = &[
         seconds,
         "for a whole request head, and again for its body [5]"
     ),
-    flag!("body-bytes", "BYTES", limits.body_bytes, number, "request body, which is thrown away [65536]"),
+    flag!("body-bytes", "BYTES", limits.body_bytes, number, "request body [65536]"),
     flag!("keep-alive", "SECONDS", limits.keep_alive, seconds, "between two requests [15]"),
     flag!("message-bytes", "BYTES", limits.message_bytes, number, "WebSocket message [4096]"),
     flag!("fragments", "N", limits.fragments, number, "frames of a WebSocket message [64]"),

@@ -17,6 +17,8 @@ pub(crate) struct BodyReader {
     allowed: u64,
     /// Bytes of chunk sizes, extensions and trailers that may still come.
     overhead: usize,
+    /// The content, if it is kept.
+    content: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -54,7 +56,17 @@ impl BodyReader {
             Framing::Length(left) => State::Data { left, chunked: false },
             Framing::Chunked => State::Line { kind: Line::Size, text: Vec::new() },
         };
-        Ok(Self { state, allowed: limits.body_bytes, overhead: limits.head_bytes })
+        Ok(Self { state, allowed: limits.body_bytes, overhead: limits.head_bytes, content: None })
+    }
+
+    /// Has the content kept.
+    pub(crate) fn keep(&mut self) {
+        self.content = Some(Vec::new());
+    }
+
+    /// The content, as far as it was kept.
+    pub(crate) fn into_content(self) -> Vec<u8> {
+        self.content.unwrap_or_default()
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -69,6 +81,9 @@ impl BodyReader {
                 State::Done => {}
                 State::Data { left, chunked } => {
                     let step = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - taken);
+                    if let Some(content) = &mut self.content {
+                        content.extend(&bytes[taken..taken + step]);
+                    }
                     taken += step;
                     *left -= step as u64;
                     if *left == 0 {

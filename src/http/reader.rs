@@ -56,11 +56,17 @@ impl<'s> RequestReader<'s> {
         Self { stream, buffer: early, served: false, timeout: None }
     }
 
-    /// Waits for a request and reads it; its body is read too, and thrown away.
+    /// Waits for a request and reads it; its body too, which is thrown away unless it is a form or JSON.
     pub(crate) fn request(&mut self, limits: &Limits) -> Result<Request, RequestError> {
         let mut request = self.head(limits)?;
         let mut body = BodyReader::new(request.framing, limits)?;
-        if !body.is_done() && (request.expects_continue || request.asks_for_websocket()) {
+        if request.content().is_some() {
+            body.keep();
+            if request.expects_continue && !body.is_done() && self.buffer.is_empty() {
+                let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+                write_within(self.stream, go_on, limits.write_deadline).map_err(|_| RequestError::Ended)?;
+            }
+        } else if !body.is_done() && (request.expects_continue || request.asks_for_websocket()) {
             // The client may hold its body back until it is answered (RFC 9110 section 10.1.1), or takes what follows
             // for a WebSocket's already. So the response comes first, and the connection closes after it.
             request.keep_alive = false;
@@ -71,6 +77,7 @@ impl<'s> RequestReader<'s> {
             let taken = body.take(&self.buffer)?;
             self.buffer.drain(..taken);
             if body.is_done() {
+                request.body = body.into_content();
                 return Ok(request);
             }
             self.read(STEP, deadline)?;

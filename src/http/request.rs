@@ -7,7 +7,7 @@
 use crate::http::{Refusal, body::Framing};
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE},
     uri::Authority,
 };
 use std::net::Ipv6Addr;
@@ -28,6 +28,17 @@ pub(crate) struct Request {
     pub(crate) expects_continue: bool,
     /// Whether another request may follow on the connection.
     pub(crate) keep_alive: bool,
+    /// The body, where it is a form or JSON and has been read.
+    pub(crate) body: Vec<u8>,
+}
+
+/// What a body is written in that is not thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// `application/x-www-form-urlencoded`
+    Form,
+    /// `application/json`
+    Json,
 }
 
 /// Method, target and version of a request line.
@@ -92,6 +103,7 @@ impl Request {
         let host = named.and_then(|host| authority(host.as_str().as_bytes())).or(host);
         let framing = framing(&fields, version)?;
         only(&fields, ORIGIN)?;
+        only(&fields, CONTENT_TYPE)?;
         let expectation = fields.get(EXPECT).filter(|_| version == Version::HTTP_11);
         if expectation.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
             return Err(Refusal::new(417, "of Expect, only 100-continue is supported"));
@@ -101,7 +113,15 @@ impl Request {
         // unseen what follows. So where none comes of it, nothing more is read as a request.
         let asks_for_more = fields.contains_key(UPGRADE) || method == Method::CONNECT;
         let keep_alive = version == Version::HTTP_11 && !has_token(&fields, CONNECTION, "close") && !asks_for_more;
-        Ok(Self { method, target, version, fields, host, framing, expects_continue, keep_alive })
+        Ok(Self { method, target, version, fields, host, framing, expects_continue, keep_alive, body: Vec::new() })
+    }
+
+    /// What the body is written in, if it is to be kept.
+    pub(crate) fn content(&self) -> Option<Content> {
+        let kind = self.fields.get(CONTENT_TYPE)?.to_str().ok()?.split(';').next()?.trim();
+        let is = |name| kind.eq_ignore_ascii_case(name);
+        let json = || is("application/json").then_some(Content::Json);
+        is("application/x-www-form-urlencoded").then_some(Content::Form).or_else(json)
     }
 
     /// Whether the client asks to turn the connection into a WebSocket (RFC 6455 section 4.2.1).
