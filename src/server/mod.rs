@@ -13,7 +13,7 @@ mod state;
 
 use crate::{
     error::{Error, Result},
-    likes::{Hook, Likes},
+    likes::{Hook, Posts},
     limits::Limits,
     server::acceptor::Acceptor,
     server::access::Access,
@@ -33,7 +33,7 @@ use std::{
     },
 };
 
-/// Builds a server out of a counter, a page, limits, and the names it answers to.
+/// Builds a server out of counters, a page, limits, and the names it answers to.
 ///
 /// ```no_run
 /// use live_likes::{Likes, Server};
@@ -46,7 +46,7 @@ use std::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Server {
-    likes: Likes,
+    posts: Posts,
     page: Page,
     limits: Limits,
     hosts: Vec<String>,
@@ -54,11 +54,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server for this counter, with the built-in page and the default limits.
+    /// A server for all counters of a store, with the built-in page and the default limits. Made out of one of them,
+    /// it is for all of its store too.
     #[must_use]
-    pub fn new(likes: Likes) -> Self {
+    pub fn new(posts: impl Into<Posts>) -> Self {
         let (page, limits) = (Page::default(), Limits::default());
-        Self { likes, page, limits, hosts: Vec::new(), origins: Vec::new() }
+        Self { posts: posts.into(), page, limits, hosts: Vec::new(), origins: Vec::new() }
     }
 
     /// Serves this page instead of the built-in one.
@@ -132,7 +133,8 @@ impl Server {
     fn build(self, loopback: Option<bool>) -> Result<State> {
         self.limits.check()?;
         Ok(State {
-            likes: self.likes,
+            likes: self.posts.default_counter()?,
+            posts: self.posts,
             page: self.page,
             access: Access::new(&self.hosts, &self.origins)?,
             loopback,

@@ -1,7 +1,7 @@
 //! The state of a server.
 
 use crate::{
-    likes::{Likes, outbox::Outbox},
+    likes::{Likes, Posts, outbox::Outbox},
     limits::Limits,
     metrics::Gauges,
     server::access::Access,
@@ -18,6 +18,8 @@ use std::sync::{
 /// What all connections of a server share.
 #[derive(Debug)]
 pub(crate) struct State {
+    pub(crate) posts: Posts,
+    /// The default counter.
     pub(crate) likes: Likes,
     pub(crate) page: Page,
     pub(crate) limits: Limits,
