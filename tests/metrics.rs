@@ -1,25 +1,14 @@
 //! `/metrics` on an address of its own.
 
+#[path = "support/scripted.rs"]
+mod scripted;
 #[path = "support/wire.rs"]
 mod wire;
 
-use live_likes::{Error, Likes, Limits, Server, Store};
+use live_likes::{Error, Likes, Limits, Server};
+use scripted::{Ending, memory};
 use std::{net::SocketAddr, thread};
 use wire::{COUNT, Peer, SOON, until};
-
-/// A store that saves at once, in memory.
-struct Memory(u64);
-
-impl Store for Memory {
-    fn total(&mut self) -> u64 {
-        self.0
-    }
-
-    fn add(&mut self, likes: u64) -> live_likes::Result<u64> {
-        self.0 += likes;
-        Ok(self.0)
-    }
-}
 
 fn request(method: &str, target: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nHost: 192.0.2.7:9100\r\n\r\n")
@@ -27,7 +16,7 @@ fn request(method: &str, target: &str) -> String {
 
 /// Runs a server with metrics on an address of their own, and stops it in the end.
 fn with_metrics(limits: Limits, test: impl FnOnce(SocketAddr, SocketAddr)) {
-    let likes = Likes::with_store(Memory(16)).unwrap();
+    let likes = Likes::with_store(memory(16, |_| Ending::Saved)).unwrap();
     let server = Server::new(likes.clone()).limits(limits).bind("127.0.0.1:0").unwrap();
     let server = server.metrics_on("127.0.0.1:0").unwrap();
     let (public, metrics) = (server.local_addr(), server.metrics_addr().unwrap());
@@ -91,7 +80,7 @@ fn metrics_are_answered_while_the_server_is_full_and_it_is_not_full_of_them() {
 
 #[test]
 fn an_address_for_metrics_that_cannot_be_had_is_named() {
-    let likes = Likes::with_store(Memory(16)).unwrap();
+    let likes = Likes::with_store(memory(16, |_| Ending::Saved)).unwrap();
     let server = Server::new(likes.clone()).bind("127.0.0.1:0").unwrap();
     let taken = server.local_addr().to_string();
     let other = Server::new(likes).bind("127.0.0.1:0").unwrap().metrics_on(taken.as_str());
