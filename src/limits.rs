@@ -70,6 +70,12 @@ pub struct Limits {
     /// Likes a second that one address may send (an IPv6 /64 counts as one), at least 1. Unlimited by
     /// default; past it close code 1008, or 429 over HTTP. A burst of up to one second's worth passes.
     pub likes_per_second_and_address: Option<u32>,
+    /// Posts an hour that one address may be the first to like (an IPv6 /64 counts as one), at least 1, but for those that are
+    /// [allowed](crate::AllowedPosts) by their own name. Default 20; past it close code 1008, or 429 over HTTP.
+    ///
+    /// Without it, a stranger who makes names up could fill a store of many posts in seconds. All clients behind a proxy
+    /// have one address.
+    pub new_posts_per_hour_and_address: u32,
     /// Time for a graceful stop: clients told, likes saved. Default 5 s; past it everything left is cut off.
     pub stop_within: Duration,
 }
@@ -92,6 +98,7 @@ impl Default for Limits {
             close_within: Duration::from_secs(2),
             likes_per_connection: None,
             likes_per_second_and_address: None,
+            new_posts_per_hour_and_address: 20,
             stop_within: Duration::from_secs(5),
         }
     }
@@ -112,6 +119,7 @@ impl Limits {
         within("message_bytes", self.message_bytes, 16..=16 << 20)?;
         within("fragments", self.fragments, 1..=1 << 20)?;
         within("likes_per_second_and_address", self.likes_per_second_and_address.unwrap_or(1), 1..=u32::MAX)?;
+        within("new_posts_per_hour_and_address", self.new_posts_per_hour_and_address, 1..=u32::MAX)?;
         for (name, time) in [
             ("request_time", self.request_time),
             ("keep_alive", self.keep_alive),

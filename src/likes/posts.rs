@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    likes::{Answer, Likes, ledger::Ledger},
+    likes::{Answer, Likes, ledger::Ledger, sync::lock},
     store::{
         Store, StoreLimits,
         change::{ChangeKind, Count, Post, VisitorKey},
@@ -109,6 +109,11 @@ impl Posts {
     /// As [`post`](Self::post) and [`Likes::like`].
     pub fn delete(&self, name: &str) -> Result<Answer> {
         self.post(name)?.change(ChangeKind::Delete)
+    }
+
+    /// How many are shown a count, of whatever post.
+    pub(crate) fn watching(&self) -> usize {
+        lock(&self.ledger.core().state).counters.watching()
     }
 
     /// Whether the store keeps more than the default counter.

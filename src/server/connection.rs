@@ -3,6 +3,7 @@
 use crate::{
     http::reader::{RequestError, RequestReader, close_in_stages, write_within},
     http::response::Response,
+    likes::Likes,
     likes::dialect::Dialect,
     likes::outbox::Outbox,
     limits::due_in,
@@ -56,12 +57,13 @@ pub(crate) fn serve(
         };
         let response = match answer {
             Answer::Response(response) => response,
-            Answer::Upgrade(bytes) => {
+            Answer::Upgrade(bytes, likes) => {
                 drop(request); // nobody needs it as long as the WebSocket lives
+                peer.watch(likes.clone());
                 write(&bytes)?;
                 let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, Dialect::Bare, None));
                 upgraded(&outbox);
-                watch(state, stream, &outbox, reader.into_rest(), &mut peer);
+                watch(state, &likes, stream, &outbox, reader.into_rest(), &mut peer);
                 return Ok(());
             }
         };
@@ -75,8 +77,8 @@ pub(crate) fn serve(
 }
 
 /// Shows a client the counts, and takes its likes.
-fn watch(state: &State, stream: &TcpStream, outbox: &Arc<Outbox>, early: Vec<u8>, peer: &mut Peer<'_>) {
-    let Ok(_registration) = state.likes.join(outbox, None) else { return };
+fn watch(state: &State, likes: &Likes, stream: &TcpStream, outbox: &Arc<Outbox>, early: Vec<u8>, peer: &mut Peer<'_>) {
+    let Ok(_registration) = likes.join(outbox, None) else { return };
     if state.is_stopping() {
         // The stop may have told everyone before this one came in.
         state.close(outbox);

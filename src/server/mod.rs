@@ -2,10 +2,13 @@
 
 mod acceptor;
 pub(crate) mod access;
+pub(crate) mod allowed;
 mod capacity;
 mod connection;
+mod likes;
 pub(crate) mod page;
 mod peer;
+mod query;
 mod rate;
 mod routes;
 pub(crate) mod service;
@@ -17,6 +20,7 @@ use crate::{
     limits::Limits,
     server::acceptor::Acceptor,
     server::access::Access,
+    server::allowed::AllowedPosts,
     server::page::Page,
     server::rate::Rate,
     server::service::{Kind, Service},
@@ -31,6 +35,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize},
     },
+    time::Duration,
 };
 
 /// Builds a server out of counters, a page, limits, and the names it answers to.
@@ -51,6 +56,7 @@ pub struct Server {
     limits: Limits,
     hosts: Vec<String>,
     origins: Vec<String>,
+    allowed: Option<AllowedPosts>,
 }
 
 impl Server {
@@ -59,7 +65,7 @@ impl Server {
     #[must_use]
     pub fn new(posts: impl Into<Posts>) -> Self {
         let (page, limits) = (Page::default(), Limits::default());
-        Self { posts: posts.into(), page, limits, hosts: Vec::new(), origins: Vec::new() }
+        Self { posts: posts.into(), page, limits, hosts: Vec::new(), origins: Vec::new(), allowed: None }
     }
 
     /// Serves this page instead of the built-in one.
@@ -92,6 +98,13 @@ impl Server {
     pub fn allow_origin(mut self, name: impl Into<String>) -> Self {
         self.origins.push(name.into());
         self
+    }
+
+    /// Has only these posts exist, besides the default counter: any other is answered 404, and is not among the most
+    /// liked. Without a list, all may.
+    #[must_use]
+    pub fn allow_posts(self, posts: AllowedPosts) -> Self {
+        Self { allowed: Some(posts), ..self }
     }
 
     /// Listens on an address; port 0 takes a free one.
@@ -138,7 +151,9 @@ impl Server {
             page: self.page,
             access: Access::new(&self.hosts, &self.origins)?,
             loopback,
-            rate: self.limits.likes_per_second_and_address.map(Rate::new),
+            allowed: self.allowed,
+            rate: self.limits.likes_per_second_and_address.map(|most| Rate::new(most, Duration::from_secs(1))),
+            new_posts: Rate::new(self.limits.new_posts_per_hour_and_address, Duration::from_secs(3600)),
             limits: self.limits,
             metrics_apart: false,
             stopping: AtomicBool::new(false),

@@ -2,8 +2,10 @@
 
 use crate::{
     error::Error,
+    likes::{Answer, Likes},
     metrics::Refused,
     server::state::State,
+    store::change::{self, ChangeKind, Post},
     websocket::message::is_like,
     websocket::{Handler, Reply, code},
 };
@@ -15,6 +17,8 @@ pub(crate) struct Peer<'s> {
     address: IpAddr,
     /// The server is on a loopback address, so only this machine can reach it.
     pub(crate) loopback: bool,
+    /// The counter that is watched, which likes over WebSocket are for.
+    watched: Likes,
     likes: u64,
 }
 
@@ -25,6 +29,10 @@ pub(crate) enum LikeRefused {
     Connection(u64),
     /// This address likes too fast.
     Address(u32),
+    /// This address has been the first to like its number of posts.
+    NewPosts(u32),
+    /// The post is none of those that may exist.
+    Unlisted,
     /// The counter says no.
     Counter(Error),
 }
@@ -34,52 +42,100 @@ impl std::fmt::Display for LikeRefused {
         match self {
             Self::Connection(most) => write!(f, "a connection may send {most} likes"),
             Self::Address(most) => write!(f, "an address may send {most} likes a second"),
+            Self::NewPosts(most) => write!(f, "an address may be the first to like {most} posts an hour"),
+            Self::Unlisted => write!(f, "there is no such post: it is not among those that may exist"),
             // The reason names files of the server's; it is in the log and in /healthz.
             Self::Counter(Error::NotSaved(_)) => write!(f, "likes cannot be saved just now; try again later"),
             Self::Counter(Error::Unknown(_)) => {
                 write!(f, "saving takes too long: it is not known whether the like will count")
             }
             Self::Counter(Error::Stopped(_)) => write!(f, "the counter has stopped"),
+            Self::Counter(Error::NotRead(_)) => write!(f, "likes cannot be read just now; try again later"),
             Self::Counter(e) => write!(f, "{e}"),
+        }
+    }
+}
+
+impl LikeRefused {
+    /// The status of the response that says so.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Connection(_) | Self::Address(_) | Self::NewPosts(_) => 429,
+            Self::Unlisted => 404,
+            Self::Counter(Error::OneCounter | Error::BadName(_)) => 400,
+            Self::Counter(Error::Refused(change::Refused::Unlikes)) => 405,
+            Self::Counter(Error::Refused(change::Refused::Posts | change::Refused::Visitors)) => 507,
+            Self::Counter(Error::Full | Error::Refused(_)) => 409,
+            Self::Counter(_) => 503,
+        }
+    }
+
+    /// After how many seconds it may be otherwise.
+    pub(crate) fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::Address(_) => Some(1),
+            Self::NewPosts(most) => Some(3600_u32.div_ceil(*most)),
+            _ => (self.status() == 503).then_some(2),
+        }
+    }
+
+    pub(crate) fn reason(&self) -> Refused {
+        match self.status() {
+            429 => Refused::Rate,
+            404 => Refused::Post,
+            400 | 405 => Refused::BadRequest,
+            _ => Refused::Unavailable,
         }
     }
 }
 
 impl<'s> Peer<'s> {
     pub(crate) fn new(state: &'s State, address: IpAddr, loopback: bool) -> Self {
-        Self { state, address, loopback, likes: 0 }
+        Self { state, address, loopback, watched: state.likes.clone(), likes: 0 }
     }
 
-    /// Adds a like and waits until it is saved.
-    pub(crate) fn like(&mut self) -> Result<u64, LikeRefused> {
-        let result = self.admit().and_then(|()| self.state.likes.like().map_err(LikeRefused::Counter));
-        self.account(result)
+    /// Notes what the peer watches.
+    pub(crate) fn watch(&mut self, likes: Likes) {
+        self.watched = likes;
+    }
+
+    /// Has a change of a post saved, and waits for that.
+    pub(crate) fn change(&mut self, post: Post, kind: ChangeKind) -> Result<Answer, LikeRefused> {
+        let likes = self.state.counter(post)?;
+        self.admit(&likes)?;
+        let answer = likes.change(kind).map_err(LikeRefused::Counter)?;
+        self.likes += 1;
+        Ok(answer)
     }
 
     fn like_without_waiting(&mut self) -> Result<(), LikeRefused> {
-        let result = self.admit().and_then(|()| self.state.likes.like_without_waiting().map_err(LikeRefused::Counter));
-        self.account(result)
+        self.state.check(self.watched.post())?;
+        self.admit(&self.watched)?;
+        self.watched.like_without_waiting().map_err(LikeRefused::Counter)?;
+        self.likes += 1;
+        Ok(())
     }
 
-    fn admit(&self) -> Result<(), LikeRefused> {
-        if let Some(most) = self.state.limits.likes_per_connection
+    fn admit(&self, likes: &Likes) -> Result<(), LikeRefused> {
+        let limits = &self.state.limits;
+        if let Some(most) = limits.likes_per_connection
             && self.likes >= most
         {
             return Err(LikeRefused::Connection(most));
         }
-        match (&self.state.rate, self.state.limits.likes_per_second_and_address) {
-            (Some(rate), Some(most)) if !rate.take(self.address, Instant::now()) => Err(LikeRefused::Address(most)),
-            _ => Ok(()),
+        if let (Some(rate), Some(most)) = (&self.state.rate, limits.likes_per_second_and_address)
+            && !rate.take(self.address, Instant::now())
+        {
+            return Err(LikeRefused::Address(most));
         }
-    }
-
-    fn account<T>(&mut self, result: Result<T, LikeRefused>) -> Result<T, LikeRefused> {
-        match &result {
-            Ok(_) => self.likes += 1,
-            Err(LikeRefused::Counter(_)) => self.state.likes.metrics().refused(Refused::Unavailable),
-            Err(_) => self.state.likes.metrics().refused(Refused::Rate),
+        if self.state.is_new(likes) {
+            // One that cannot be saved anyway is not held against the address.
+            likes.health().map_err(LikeRefused::Counter)?;
+            if !self.state.new_posts.take(self.address, Instant::now()) {
+                return Err(LikeRefused::NewPosts(limits.new_posts_per_hour_and_address));
+            }
         }
-        result
+        Ok(())
     }
 }
 
@@ -92,6 +148,7 @@ impl Handler for Peer<'_> {
         match self.like_without_waiting() {
             Ok(()) => Reply::Nothing,
             Err(problem) => {
+                self.state.likes.metrics().refused(problem.reason());
                 let code = match &problem {
                     LikeRefused::Counter(Error::NotSaved(_)) => code::TRY_AGAIN_LATER,
                     LikeRefused::Counter(Error::Stopped(_)) => code::INTERNAL_ERROR,

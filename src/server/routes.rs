@@ -1,13 +1,8 @@
 //! The whole API: which request gets which answer.
 
 use crate::{
-    error::Error,
-    http::request::Request,
-    http::response::Response,
-    metrics::Refused,
-    server::peer::{LikeRefused, Peer},
-    server::state::State,
-    websocket,
+    http::request::Request, http::response::Response, likes::Likes, metrics::Refused, server::likes,
+    server::peer::Peer, server::state::State, websocket,
 };
 use ::http::{
     Method,
@@ -20,8 +15,8 @@ pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
 /// What is done about a request.
 pub(crate) enum Answer {
     Response(Response),
-    /// These bytes are the 101 of a handshake; after them the connection is a WebSocket.
-    Upgrade(Vec<u8>),
+    /// These bytes are the 101 of a handshake; after them the connection is a WebSocket, which is shown this counter.
+    Upgrade(Vec<u8>, Likes),
 }
 
 impl From<Response> for Answer {
@@ -34,14 +29,18 @@ const GET: &Method = &Method::GET;
 const HEAD: &Method = &Method::HEAD;
 const PUT: &Method = &Method::PUT;
 const POST: &Method = &Method::POST;
+const DELETE: &Method = &Method::DELETE;
 const OPTIONS: &Method = &Method::OPTIONS;
 
 /// The methods of a path, as `Allow` names them; `None` where there is nothing.
-fn allow(path: &str) -> Option<&'static str> {
+fn allow(state: &State, path: &str) -> Option<&'static str> {
+    let takes_back = state.posts.remembers_visitors();
     match path {
         "/" | "/index.html" | "/likes" | "/healthz" | "/metrics" => Some("GET, HEAD, OPTIONS"),
+        "/like" if takes_back => Some("PUT, POST, DELETE, OPTIONS"),
         "/like" => Some("PUT, POST, OPTIONS"),
         "/liveLikes" => Some("GET, OPTIONS"),
+        "*" if takes_back => Some("GET, HEAD, PUT, POST, DELETE, OPTIONS"),
         "*" => Some("GET, HEAD, PUT, POST, OPTIONS"),
         _ => None,
     }
@@ -49,8 +48,7 @@ fn allow(path: &str) -> Option<&'static str> {
 
 /// Answers a request. Framing has been judged; now the method is, then the host, then the path.
 pub(crate) fn answer(state: &State, request: &Request, peer: &mut Peer<'_>) -> Answer {
-    if !matches!(&request.method, GET | HEAD | PUT | POST | OPTIONS | &Method::DELETE | &Method::PATCH | &Method::TRACE)
-    {
+    if !matches!(&request.method, GET | HEAD | PUT | POST | DELETE | OPTIONS | &Method::PATCH | &Method::TRACE) {
         return Response::error(501, "unknown method").into();
     }
     if !state.access.host(request.host.as_ref(), peer.loopback) {
@@ -58,11 +56,11 @@ pub(crate) fn answer(state: &State, request: &Request, peer: &mut Peer<'_>) -> A
         return refuse(state, Refused::Host, Response::error(403, problem)).into();
     }
     let path = request.target.path();
-    let Some(allow) = allow(path) else { return Response::error(404, "there is nothing here").into() };
+    let Some(allow) = allow(state, path) else { return Response::error(404, "there is nothing here").into() };
     let response = match (path, &request.method) {
         ("/" | "/index.html", GET | HEAD) => state.page.answer(state.likes.count(), &request.fields),
-        ("/likes", GET | HEAD) => count(state.likes.count()),
-        ("/like", PUT | POST) => like(state, request, peer),
+        ("/likes", GET | HEAD) => likes::counts(state, request),
+        ("/like", PUT | POST | DELETE) => like(state, request, peer),
         ("/liveLikes", GET) => return upgrade(state, request),
         ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request),
         ("/healthz", GET | HEAD) => health(state),
@@ -88,10 +86,6 @@ pub(crate) fn answer_metrics(state: &State, request: &Request) -> Answer {
     .into()
 }
 
-fn count(likes: u64) -> Response {
-    Response::new(200).body("application/json", format!("{{\"numLikes\":{likes}}}")).field("Cache-Control", "no-store")
-}
-
 fn like(state: &State, request: &Request, peer: &mut Peer<'_>) -> Response {
     if !state.access.origin(request.fields.get(ORIGIN), request.host.as_ref()) {
         return refuse(state, Refused::Origin, foreign());
@@ -99,13 +93,7 @@ fn like(state: &State, request: &Request, peer: &mut Peer<'_>) -> Response {
     if state.is_stopping() {
         return refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN));
     }
-    match peer.like() {
-        Ok(likes) => count(likes),
-        Err(problem @ LikeRefused::Connection(_)) => Response::error(429, problem),
-        Err(problem @ LikeRefused::Address(_)) => Response::error(429, problem).field("Retry-After", "1"),
-        Err(problem @ LikeRefused::Counter(Error::Full)) => Response::error(409, problem),
-        Err(problem) => unavailable(problem),
-    }
+    likes::change(state, request, peer)
 }
 
 fn upgrade(state: &State, request: &Request) -> Answer {
@@ -114,7 +102,10 @@ fn upgrade(state: &State, request: &Request) -> Answer {
             refuse(state, Refused::Origin, foreign()).into()
         }
         Ok(_) if state.is_stopping() => refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN)).into(),
-        Ok(bytes) => Answer::Upgrade(bytes),
+        Ok(bytes) => match likes::watched(state, request) {
+            Ok(likes) => Answer::Upgrade(bytes, likes),
+            Err(response) => response.into(),
+        },
         Err(response) => refuse(state, Refused::BadRequest, response).into(),
     }
 }
@@ -133,7 +124,7 @@ fn metrics(state: &State) -> Response {
         .field("Cache-Control", "no-store")
 }
 
-/// Before a page of another origin may send a `PUT`, its browser asks whether it may (the Fetch standard's
+/// Before a page of another origin may send a `PUT` or a `DELETE`, its browser asks whether it may (the Fetch standard's
 /// CORS protocol).
 fn preflight(state: &State, request: &Request, allow: &'static str) -> Response {
     if !state.access.origin(request.fields.get(ORIGIN), request.host.as_ref()) {
@@ -141,7 +132,7 @@ fn preflight(state: &State, request: &Request, allow: &'static str) -> Response 
     }
     Response::new(204)
         .field("Allow", allow)
-        .field("Access-Control-Allow-Methods", "GET, PUT, POST")
+        .field("Access-Control-Allow-Methods", "GET, PUT, POST, DELETE")
         .field("Access-Control-Allow-Headers", "Content-Type")
         .field("Access-Control-Max-Age", "600")
 }

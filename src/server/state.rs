@@ -1,13 +1,17 @@
 //! The state of a server.
 
 use crate::{
+    error::Error,
     likes::{Likes, Posts, outbox::Outbox},
     limits::Limits,
     metrics::Gauges,
     server::access::Access,
+    server::allowed::AllowedPosts,
     server::page::Page,
+    server::peer::LikeRefused,
     server::rate::Rate,
     server::routes::SHUTTING_DOWN,
+    store::change::{Count, Post},
     websocket::code,
 };
 use std::sync::{
@@ -26,7 +30,10 @@ pub(crate) struct State {
     pub(crate) access: Access,
     /// Whether the server listens on a loopback address; not known where it does not listen itself.
     pub(crate) loopback: Option<bool>,
+    /// Which posts may exist; all, where there is no list.
+    pub(crate) allowed: Option<AllowedPosts>,
     pub(crate) rate: Option<Rate>,
+    pub(crate) new_posts: Rate,
     /// `/metrics` is answered on an address of its own, and only there.
     pub(crate) metrics_apart: bool,
     pub(crate) stopping: AtomicBool,
@@ -38,6 +45,35 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// The counter of a post, if it may exist.
+    pub(crate) fn counter(&self, post: Post) -> Result<Likes, LikeRefused> {
+        self.check(&post)?;
+        self.posts.counter(post).map_err(LikeRefused::Counter)
+    }
+
+    /// Whether a post may exist. The default counter always does.
+    pub(crate) fn check(&self, post: &Post) -> Result<(), LikeRefused> {
+        match &self.allowed {
+            _ if *post == Post::default() => Ok(()),
+            _ if !self.posts.has_many() => Err(LikeRefused::Counter(Error::OneCounter)),
+            Some(allowed) if !allowed.has(post) => Err(LikeRefused::Unlisted),
+            _ => Ok(()),
+        }
+    }
+
+    /// Leaves out the posts that may not exist.
+    pub(crate) fn keep_allowed(&self, posts: &mut Vec<(Post, Count)>) {
+        if let Some(allowed) = &self.allowed {
+            allowed.filter(posts);
+        }
+    }
+
+    /// Whether a like would be the first of a post that a stranger may have made up.
+    pub(crate) fn is_new(&self, likes: &Likes) -> bool {
+        let is_listed = || self.allowed.as_ref().is_some_and(|allowed| allowed.names(likes.post()));
+        *likes.post() != Post::default() && likes.now().version == 0 && !is_listed()
     }
 
     /// Tells a WebSocket client that the server stops.
@@ -52,7 +88,7 @@ impl State {
         self.likes.metrics().render(Gauges {
             likes: self.likes.count(),
             connections: self.connections.load(Ordering::Relaxed),
-            watching: self.likes.watching(),
+            watching: self.posts.watching(),
             behind: self.likes.behind(),
             dropped: self.dropped.load(Ordering::Relaxed),
         })
