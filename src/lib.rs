@@ -18,7 +18,7 @@
 #![deny(missing_docs)]
 
 mod error;
-mod http;
+pub mod http;
 mod likes;
 mod limits;
 mod metrics;

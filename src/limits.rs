@@ -59,7 +59,8 @@ pub struct Limits {
     pub ping_after: Duration,
     /// Time that a WebSocket client has to answer a ping, with anything. Default 10 s; past it dropped.
     pub pong_within: Duration,
-    /// Time without any progress after which a client that does not read is dropped. Default 10 s.
+    /// Time that a client has to take a whole HTTP response, and time without any progress after which a WebSocket client
+    /// that does not read is dropped. Default 10 s.
     pub write_deadline: Duration,
     /// Time that a peer has to finish a closing connection. Default 2 s; past it dropped.
     pub close_within: Duration,

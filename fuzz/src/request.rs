@@ -63,7 +63,7 @@ pub(crate) fn find<'b>(pieces: impl IntoIterator<Item = &'b [u8]>, limits: &Limi
             at = head;
         }
         if let (Some((_, head, drain)), Ok(None)) = (&mut begun, &body) {
-            body = drain.take(&buffer[at..]).map(|taken| {
+            body = drain.take(&buffer[at..], |_| ()).map(|taken| {
                 at += taken;
                 drain.is_done().then_some(at - *head)
             });

@@ -133,7 +133,7 @@ mod tests {
                 begun = Some((request, length, body));
             }
             if let Some((request, taken, body)) = &mut begun {
-                *taken += body.take(&buffer[*taken..])?;
+                *taken += body.take(&buffer[*taken..], |bytes| request.body.extend(bytes))?;
                 if body.is_done() {
                     return Ok(Some((request.clone(), *taken)));
                 }
@@ -171,6 +171,7 @@ mod tests {
             framing: Framing::Length(3),
             expects_continue: true,
             keep_alive: false,
+            body: b"abc".to_vec(),
         };
         assert!(request.asks_for_websocket());
         assert_eq!((request.target.path(), request.target.query()), ("/like", Some("a=b")));

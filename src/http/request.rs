@@ -12,7 +12,7 @@ use ::http::{
 };
 use std::net::Ipv6Addr;
 
-/// A request, as far as its head says.
+/// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) method: Method,
@@ -28,6 +28,8 @@ pub(crate) struct Request {
     pub(crate) expects_continue: bool,
     /// Whether another request may follow on the connection.
     pub(crate) keep_alive: bool,
+    /// Empty where nobody wants it.
+    pub(crate) body: Vec<u8>,
 }
 
 /// Method, target and version of a request line.
@@ -66,7 +68,7 @@ pub(crate) fn request_line(line: &[u8]) -> Result<RequestLine, Refusal> {
 }
 
 impl Request {
-    /// Reads the lines after the request line, `count` fields and the empty line.
+    /// Reads the lines after the request line, `count` fields and the empty line. The body is still to come.
     pub(crate) fn new((method, target, version): RequestLine, lines: &[u8], count: usize) -> Result<Self, Refusal> {
         let malformed = || Refusal::bad("a header field is malformed");
         let mut storage = vec![httparse::EMPTY_HEADER; count];
@@ -101,7 +103,8 @@ impl Request {
         // unseen what follows. So where none comes of it, nothing more is read as a request.
         let asks_for_more = fields.contains_key(UPGRADE) || method == Method::CONNECT;
         let keep_alive = version == Version::HTTP_11 && !has_token(&fields, CONNECTION, "close") && !asks_for_more;
-        Ok(Self { method, target, version, fields, host, framing, expects_continue, keep_alive })
+        let body = Vec::new();
+        Ok(Self { method, target, version, fields, host, framing, expects_continue, keep_alive, body })
     }
 
     /// Whether the client asks to turn the connection into a WebSocket (RFC 6455 section 4.2.1).

@@ -109,7 +109,7 @@ impl Likes {
     }
 
     fn of(post: Post, ledger: Ledger) -> Result<Self> {
-        let audience = ledger.core().hold(&post)?;
+        let (post, audience) = ledger.core().hold(&post)?;
         let core = ledger.core().clone();
         Ok(Self { counter: Arc::new(InUse { post, audience, core }), ledger })
     }

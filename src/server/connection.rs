@@ -39,7 +39,7 @@ pub(crate) fn serve(
     let mut reader = RequestReader::new(stream, early);
     let write = |bytes: &[u8]| write_within(stream, bytes, state.limits.write_deadline);
     loop {
-        let request = match reader.request(&state.limits) {
+        let request = match reader.request(&state.limits, |request| routes::wants_body(state, request)) {
             Ok(request) => request,
             Err(RequestError::Ended) => return Ok(()),
             Err(RequestError::Refused(refusal)) => {
@@ -51,14 +51,14 @@ pub(crate) fn serve(
                 return Ok(());
             }
         };
+        let (head_only, keep_alive) = (request.method == Method::HEAD, request.keep_alive);
         let answer = match kind {
-            Kind::Public => routes::answer(state, &request, &mut peer),
+            Kind::Public => routes::answer(state, request, &mut peer),
             Kind::Metrics => routes::answer_metrics(state, &request),
         };
         let response = match answer {
             Answer::Response(response) => response,
             Answer::Upgrade(Handshake { response, json }) => {
-                drop(request); // nobody needs it as long as the WebSocket lives
                 write(&response)?;
                 let (dialect, boot) =
                     if json { (Dialect::Json, Some(state.posts.boot())) } else { (Dialect::Bare, None) };
@@ -68,8 +68,8 @@ pub(crate) fn serve(
                 return Ok(());
             }
         };
-        let keep_alive = request.keep_alive && !state.is_stopping();
-        write(&response.encode(request.method == Method::HEAD, keep_alive, SystemTime::now()))?;
+        let keep_alive = keep_alive && !state.is_stopping();
+        write(&response.encode(head_only, keep_alive, SystemTime::now()))?;
         if !keep_alive {
             close_in_stages(stream, due_in(state.limits.close_within));
             return Ok(());

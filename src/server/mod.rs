@@ -4,6 +4,7 @@ mod acceptor;
 pub(crate) mod access;
 mod capacity;
 mod connection;
+mod fallback;
 pub(crate) mod page;
 mod peer;
 mod rate;
@@ -18,6 +19,7 @@ use crate::{
     limits::Limits,
     server::acceptor::Acceptor,
     server::access::Access,
+    server::fallback::Fallback,
     server::page::Page,
     server::rate::Rate,
     server::service::{Kind, Service},
@@ -52,6 +54,8 @@ pub struct Server {
     limits: Limits,
     hosts: Vec<String>,
     origins: Vec<String>,
+    prefix: String,
+    fallback: Option<Fallback>,
 }
 
 impl Server {
@@ -60,7 +64,8 @@ impl Server {
     #[must_use]
     pub fn new(posts: impl Into<Posts>) -> Self {
         let (page, limits) = (Page::default(), Limits::default());
-        Self { posts: posts.into(), page, limits, hosts: Vec::new(), origins: Vec::new() }
+        let (hosts, origins) = (Vec::new(), Vec::new());
+        Self { posts: posts.into(), page, limits, hosts, origins, prefix: String::new(), fallback: None }
     }
 
     /// Serves this page instead of the built-in one.
@@ -85,7 +90,8 @@ impl Server {
         self
     }
 
-    /// Lets pages of this origin like and watch: `https://blog.example`, or `blog.example` under any scheme and port.
+    /// Lets pages of this origin like and watch: `https://blog.example`, `blog.example` under `http` and `https` and any
+    /// port, or `*` for pages of any origin, and those without one.
     ///
     /// Pages of the server's own origin always may, and those of any loopback name with the same port if the server
     /// is called by one.
@@ -93,6 +99,45 @@ impl Server {
     pub fn allow_origin(mut self, name: impl Into<String>) -> Self {
         self.origins.push(name.into());
         self
+    }
+
+    /// Puts all that is served under a path: with `/counter`, the page is at `/counter/` and the count at
+    /// `/counter/likes`. Without, at `/` and `/likes`.
+    ///
+    /// A page of one's own has to name its URLs accordingly; the built-in one does.
+    #[must_use]
+    pub fn prefix(self, path: impl AsRef<str>) -> Self {
+        let path = path.as_ref().trim_matches('/');
+        Self { prefix: if path.is_empty() { String::new() } else { format!("/{path}") }, ..self }
+    }
+
+    /// Has the host program answer every request for a path that is not the server's, in place of 404.
+    ///
+    /// ```
+    /// use live_likes::{Likes, Server, http::{Response, StatusCode}};
+    ///
+    /// # fn serve(likes: Likes) -> Server {
+    /// Server::new(likes).prefix("/counter").fallback(|request| match request.uri().path() {
+    ///     "/hello" => Response::new(b"hello\n".to_vec()),
+    ///     _ => Response::builder().status(StatusCode::NOT_FOUND).body(Vec::new()).expect("a valid response"),
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// The request has its target and its fields as they came, and its whole body, of which each connection may thus hold
+    /// as much as [`Limits::body_bytes`]. It has kept to the limits, to HTTP/1.1, and to the host names that are allowed; where
+    /// it comes from ([`allow_origin`](Self::allow_origin)) has not been asked. `CONNECT` is answered 501 all the same.
+    ///
+    /// Of the response, the status, the fields and the body are sent; `Content-Length`, `Transfer-Encoding`,
+    /// `Connection`, `Upgrade`, `Date` and the like are the server's. It has to be taken within
+    /// [`Limits::write_deadline`]. The handler runs on its connection's thread, and others wait for nothing
+    /// that it does; a panic in it, or an interim status such as 101, is answered 500.
+    #[must_use]
+    pub fn fallback(
+        self,
+        handler: impl Fn(::http::Request<Vec<u8>>) -> ::http::Response<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { fallback: Some(Fallback(Arc::new(handler))), ..self }
     }
 
     /// Listens on an address; port 0 takes a free one.
@@ -137,6 +182,8 @@ impl Server {
             likes: self.posts.default_counter()?,
             posts: self.posts,
             page: self.page,
+            prefix: self.prefix,
+            fallback: self.fallback,
             access: Access::new(&self.hosts, &self.origins)?,
             loopback,
             rate: self.limits.likes_per_second_and_address.map(Rate::new),

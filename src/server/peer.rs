@@ -138,7 +138,7 @@ impl Handler for Peer<'_> {
     }
 
     fn binary(&mut self, _: &[u8]) -> Result<Option<Message>, Refusal> {
-        let refusal = Refusal::new(code::UNSUPPORTED_DATA, r#"expected the text message {"type":"like"}"#);
+        let refusal = Refusal::new(code::UNSUPPORTED_DATA, r#"expected the text {"type":"like"}"#);
         Err(self.bad_message(refusal))
     }
 }

@@ -4,7 +4,9 @@ use crate::{
     likes::{Likes, Posts, outbox::Outbox},
     limits::Limits,
     metrics::Gauges,
+    server::acceptor::{FALLBACK_STACK, STACK},
     server::access::Access,
+    server::fallback::Fallback,
     server::page::Page,
     server::rate::Rate,
     server::routes::SHUTTING_DOWN,
@@ -22,6 +24,9 @@ pub(crate) struct State {
     /// The default counter.
     pub(crate) likes: Likes,
     pub(crate) page: Page,
+    /// What stands before each path of ours: nothing, or as `/counter`.
+    pub(crate) prefix: String,
+    pub(crate) fallback: Option<Fallback>,
     pub(crate) limits: Limits,
     pub(crate) access: Access,
     /// Whether the server listens on a loopback address; not known where it does not listen itself.
@@ -36,6 +41,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Stack of a connection's thread.
+    pub(crate) fn stack(&self) -> usize {
+        if self.fallback.is_some() { FALLBACK_STACK } else { STACK }
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     error::Error,
-    likes::{Answer, audience::Registration, dialect::text_frame, outbox::Outbox},
+    likes::{Answer, Likes, audience::Registration, dialect::text_frame, outbox::Outbox},
     server::peer::{LikeRefusal, Peer},
     server::state::State,
     store::change::{ChangeKind, Count, Post, VisitorKey},
@@ -21,7 +21,7 @@ pub(crate) struct Watcher<'s, 'p> {
     state: &'s State,
     peer: &'p mut Peer<'s>,
     outbox: Arc<Outbox>,
-    watched: HashMap<Post, (crate::Likes, Registration)>,
+    watched: HashMap<Post, (Likes, Registration)>,
     unanswered: Arc<Unanswered>,
 }
 

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_what_is_expected() {
+    fn of_a_bare_client_anything_else_is_refused_with_what_is_expected() {
         for text in [
             "",
             " ",
@@ -158,7 +158,7 @@ mod tests {
             "\u{feff}{\"type\":\"like\"}",
             r#"{"type":"like","a":[1}}"#,
         ] {
-            let refusal = ClientMessage::parse(text).unwrap_err();
+            let refusal = parse_like(text).unwrap_err();
             assert_eq!((refusal.code, &*refusal.reason), (1008, r#"expected {"type":"like"}"#), "{text}");
         }
     }

@@ -20,7 +20,7 @@ mod store;
 #[path = "../../src/websocket/mod.rs"]
 mod websocket;
 
-use likes::outbox::Outbox;
+use likes::{dialect::Dialect, outbox::Outbox};
 use limits::Limits;
 use metrics::Metrics;
 use std::{net::TcpListener, sync::Arc, thread};
@@ -52,7 +52,7 @@ fn main() -> std::io::Result<()> {
         thread::spawn(move || {
             stream.set_nodelay(true)?;
             if tungstenite::accept(&*stream).is_ok() {
-                let outbox = Outbox::new(stream.clone(), limits.write_deadline);
+                let outbox = Outbox::new(stream.clone(), limits.write_deadline, Dialect::Bare, None);
                 let session =
                     Session { stream: &stream, outbox: &outbox, limits: &limits, metrics: &Metrics::default() };
                 session.run(Vec::new(), &mut Echo);
