@@ -116,6 +116,12 @@ impl Posts {
         lock(&self.ledger.core().state).counters.watching()
     }
 
+    /// How many counters are in memory.
+    #[cfg(test)]
+    pub(crate) fn in_memory(&self) -> usize {
+        lock(&self.ledger.core().state).counters.audiences().len()
+    }
+
     /// Whether the store keeps more than the default counter.
     pub(crate) fn has_many(&self) -> bool {
         self.ledger.core().reader().is_ok()

@@ -195,3 +195,74 @@ impl From<Error> for Problem {
         Self::Refused(LikeRefused::Counter(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        error::Result,
+        http::head::HeadReader,
+        limits::Limits,
+        server::Server,
+        store::{
+            Reader, Store,
+            change::{BatchId, Change, Outcome},
+        },
+    };
+    use std::{net::Ipv4Addr, sync::Arc};
+
+    /// A store of many posts that nobody has liked.
+    struct Empty;
+
+    impl Store for Empty {
+        fn count(&mut self, _: &Post) -> Result<Count> {
+            Ok(Count::default())
+        }
+
+        fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
+            Ok(vec![Outcome::Refused(change::Refused::Posts); changes.len()])
+        }
+
+        fn reader(&self) -> Option<Arc<dyn Reader>> {
+            Some(Arc::new(Self))
+        }
+
+        fn remembers_visitors(&self) -> bool {
+            true
+        }
+    }
+
+    impl Reader for Empty {
+        fn read(&self, posts: &[(Post, Option<VisitorKey>)]) -> Result<Vec<(Count, Option<bool>)>> {
+            Ok(vec![(Count::default(), None); posts.len()])
+        }
+
+        fn top(&self, _: usize) -> Result<Vec<(Post, Count)>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn names_that_a_stranger_makes_up_are_not_kept_in_memory() {
+        let state = Server::new(Likes::with_store(Empty).unwrap()).build(None).unwrap();
+        let mut peer = Peer::new(&state, Ipv4Addr::LOCALHOST.into(), true);
+        let request = |method: &str, target: String| {
+            let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            HeadReader::default().read(head.as_bytes(), &Limits::default()).unwrap().unwrap().0
+        };
+        let mut statuses = [0; 3];
+        for number in 0..10_000 {
+            let looked = counts(&state, &request("GET", format!("/likes?post={number}&post=x{number}")));
+            let watched = watched(&state, &request("GET", format!("/liveLikes?post={number}")));
+            let target = format!("/like?post={number}&visitor=0123456789abcdef&seq=1");
+            let liked = change(&state, &request("PUT", target.clone()), &mut peer);
+            let unliked = change(&state, &request("DELETE", target), &mut peer);
+            assert_eq!((looked.status, watched.is_ok()), (200, true));
+            for answer in [liked, unliked] {
+                statuses[[507, 429].iter().position(|status| *status == answer.status).unwrap_or(2)] += 1;
+            }
+        }
+        assert!(statuses[0] >= 20 && statuses[0] < 30 && statuses[2] == 0, "{statuses:?}");
+        assert_eq!(state.posts.in_memory(), 1, "the default counter");
+    }
+}

@@ -165,3 +165,33 @@ impl Handler for Peer<'_> {
         Reply::Close(code::UNSUPPORTED_DATA, r#"expected the text {"type":"like"}"#.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::change::NameError;
+
+    #[test]
+    fn a_like_that_is_refused_has_a_status_and_names_no_file() {
+        let reason = || "/srv/likes.db".to_owned();
+        for (error, status, told) in [
+            (Error::NotSaved(reason()), 503, "likes cannot be saved just now; try again later"),
+            (Error::Unknown(reason()), 503, "saving takes too long: it is not known whether the like will count"),
+            (Error::Stopped(reason()), 503, "the counter has stopped"),
+            (Error::NotRead(reason()), 503, "likes cannot be read just now; try again later"),
+            (Error::Closed, 503, "the counter is closed"),
+            (Error::Full, 409, "the count is 18446744073709551615, the largest there is"),
+            (Error::OneCounter, 400, "this store keeps one counter; --db likes.db keeps one for each post"),
+            (Error::BadName(NameError::Empty), 400, "the name of a post must not be empty"),
+            (Error::Refused(change::Refused::Posts), 507, "there is no room for a further post"),
+            (Error::Refused(change::Refused::Visitors), 507, "there is no room for a further visitor"),
+            (Error::Refused(change::Refused::Unlikes), 405, "this store cannot take a like back; --db likes.db can"),
+        ] {
+            let refused = LikeRefused::Counter(error);
+            assert_eq!((refused.status(), refused.to_string().as_str()), (status, told));
+            assert_eq!(refused.retry_after().is_some(), status == 503);
+        }
+        assert_eq!(LikeRefused::NewPosts(20).retry_after(), Some(180));
+        assert_eq!(LikeRefused::NewPosts(7000).retry_after(), Some(1));
+    }
+}
