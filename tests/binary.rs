@@ -12,7 +12,7 @@ use folder::Folder;
 use live_likes::FileStore;
 use reserved::Reserved;
 use rustix::{
-    fs::{CWD, Mode, OFlags, XattrFlags, getxattr, mkfifoat, setxattr},
+    fs::{OFlags, XattrFlags, getxattr, setxattr},
     io::Errno,
     process::{Pid, Signal, kill_process},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
@@ -245,6 +245,7 @@ fn without_a_terminal_sighup_is_ignored() {
 #[test]
 #[cfg(feature = "sqlite")]
 fn the_posts_that_may_exist_are_read_from_a_file_and_again_on_sighup() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
     let folder = Folder::new();
     let file = folder.join("posts.txt");
     fs::write(&file, "# of this year\nhello\nblog/*\n").unwrap();

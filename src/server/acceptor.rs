@@ -152,7 +152,7 @@ fn wait(fds: &mut [PollFd<'_>], time: Option<Duration>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Server, likes::Likes, likes::tests::Memory};
+    use crate::{likes::Likes, likes::tests::Memory, server::Server};
 
     /// With as many connections waiting.
     fn with_acceptor(waiting: usize, test: impl FnOnce(&mut Acceptor<'_>)) {

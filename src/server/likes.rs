@@ -51,8 +51,7 @@ fn try_counts(state: &State, request: &Request) -> Result<Response, Problem> {
         posts.push((post, visitor.filter(|_| state.posts.remembers_visitors())));
     }
     posts.iter().try_for_each(|(post, _)| state.check(post))?;
-    let is_default = posts[0].0 == Post::default();
-    if is_default && (parameters.visitor.is_none() || !state.posts.has_many()) {
+    if posts[0].0.is_default() && (parameters.visitor.is_none() || !state.posts.has_many()) {
         let version = parameters.visitor.is_some();
         return Ok(json(count_of(None, state.likes.now(), None, version)));
     }
@@ -75,7 +74,7 @@ fn try_change(state: &State, request: &Request, peer: &mut Peer<'_>) -> Result<R
     }
     let parameters = Parameters::of_query(request, &["post", "visitor", "seq", "back"])?.with_body(request)?;
     let post = parameters.post()?;
-    let (is_default, liked) = (post == Post::default(), request.method != Method::DELETE);
+    let (is_default, liked) = (post.is_default(), request.method != Method::DELETE);
     let kind = match (parameters.visitor.as_deref(), parameters.seq) {
         (Some(visitor), seq) => ChangeKind::Visitor { visitor: VisitorKey::of(visitor, &post)?, liked, seq },
         (None, _) if !liked => return Err(Refusal::bad("a `visitor` is expected, whose like is taken back").into()),

@@ -37,6 +37,11 @@ impl Post {
         Self(name.into())
     }
 
+    /// Whether it is the default counter.
+    pub(crate) fn is_default(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The name itself.
     #[must_use]
     pub fn name(&self) -> &str {
