@@ -45,11 +45,14 @@ use rustix::{
 };
 use std::{
     net::{TcpListener, TcpStream},
-    sync::{Arc, mpsc},
+    sync::{Arc, LazyLock, mpsc},
     time::{Duration, Instant},
 };
 
 const PAIRS: usize = 31;
+
+/// One copy for all, as in a ledger.
+static POST: LazyLock<Post> = LazyLock::new(Post::default);
 
 fn main() {
     // `cargo bench` passes `--bench`; a word of its own is a filter.
@@ -275,7 +278,7 @@ impl FanOut {
         let outbox = |socket: &Arc<TcpStream>| Arc::new(Outbox::new(socket.clone(), DEADLINE, Dialect::Bare, None));
         let outboxes: Vec<_> = sockets.iter().map(outbox).collect();
         let register = |outbox: &Arc<Outbox>| {
-            let registration = audience.join(outbox.clone(), outbox.open(Post::default(), None));
+            let registration = audience.join(outbox.clone(), outbox.open(POST.clone(), None));
             outbox.begin(0, Count { likes: 15, version: 15 }, None);
             registration
         };
@@ -288,29 +291,29 @@ impl FanOut {
     /// Shows everyone the counts of this many likes, over so many threads. Returns the frames sent.
     fn round(&mut self, likes: u64, workers: usize) -> u64 {
         self.shown += likes;
-        self.audience.fan_out(&round_of(self.shown, likes), workers, &self.behind)
+        self.audience.fan_out(&round_of(&POST, self.shown, likes), workers, &self.behind)
     }
 
     /// Offers one further count to each client alone, without the audience. Returns how many are behind.
     fn offer_each(&mut self) -> usize {
         self.shown += 1;
-        let round = round_of(self.shown, 1);
+        let round = round_of(&POST, self.shown, 1);
         self.outboxes.iter().filter(|outbox| outbox.offer(0, &round).standing == Standing::Behind).count()
     }
 }
 
 /// Encodes a round of this many counts; returns their number.
 fn encode(likes: u64) -> u64 {
-    let round = round_of(1_000_000 + likes, likes);
+    let round = round_of(&POST, 1_000_000 + likes, likes);
     std::hint::black_box(round.encoded(Dialect::Bare));
     round.counts().len() as u64
 }
 
 /// The round of so many likes, of which the last makes the count this one.
-fn round_of(count: u64, likes: u64) -> Round {
+fn round_of(post: &Post, count: u64, likes: u64) -> Round {
     let mut steps = Steps::default();
     steps.push(Count { likes: count, version: count }, likes, None);
-    Round::of(Post::default(), steps).expect("there is a like")
+    Round::of(post.clone(), steps).expect("there is a like")
 }
 
 /// Connected pairs of sockets, set as the server sets its own.

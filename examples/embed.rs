@@ -1,20 +1,15 @@
-//! Likes within a program that has an accept loop and a route of its own: `/hello` beside the page and its likes.
+//! Likes within a program that has an accept loop and routes of its own: `/hello` beside the page and its likes.
 //!
 //! ```sh
 //! cargo run --example embed
+//! curl http://localhost:3000/likes http://localhost:3000/hello    # over one connection
 //! ```
 
-use live_likes::{Likes, Server, Service};
-use std::{
-    error::Error,
-    io::{self, BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
-    thread,
-    time::Duration,
+use live_likes::{
+    Likes, Server, Service,
+    http::{Request, Response, StatusCode},
 };
-
-/// How a request for the program's own route begins.
-const OWN: &[u8] = b"GET /hello ";
+use std::{error::Error, net::TcpListener, thread, time::Duration};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let likes = Likes::open("db.txt")?;
@@ -23,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let counts = likes.subscribe();
     thread::spawn(move || counts.for_each(|count| println!("{count} likes")));
 
-    let service = Server::new(likes).into_service()?;
+    let service = Server::new(likes).fallback(answer).into_service()?;
     let listener = TcpListener::bind("127.0.0.1:3000")?;
     println!("http://localhost:3000/ and http://localhost:3000/hello");
     accept(&listener, &service);
@@ -34,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 pub fn accept(listener: &TcpListener, service: &Service) {
     for stream in listener.incoming() {
         let service = service.clone();
-        let served = stream.and_then(|stream| thread::Builder::new().spawn(move || serve(stream, &service)));
+        let served = stream.and_then(|stream| thread::Builder::new().spawn(move || service.serve(stream)));
         if let Err(e) = served {
             // No descriptor or no thread left, as a rule. The listener stays; some will end.
             eprintln!("cannot serve a connection: {e}");
@@ -43,36 +38,13 @@ pub fn accept(listener: &TcpListener, service: &Service) {
     }
 }
 
-/// Hands a connection to the likes, unless its first request is for the program's own route.
-fn serve(mut stream: TcpStream, service: &Service) {
-    let mut read = Vec::new();
-    match is_own(&mut stream, &mut read) {
-        Ok(true) => _ = hello(&stream),
-        // What has been read goes with it.
-        Ok(false) => service.serve_after(stream, read),
-        Err(_) => {}
-    }
-}
-
-/// Reads until it is clear whose request this is: a peer may send it byte by byte, or never.
-fn is_own(stream: &mut TcpStream, read: &mut Vec<u8>) -> io::Result<bool> {
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    while read.len() < OWN.len() && OWN.starts_with(read) {
-        let mut bytes = [0; OWN.len()];
-        match stream.read(&mut bytes)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            length => read.extend(&bytes[..length]),
-        }
-    }
-    Ok(read.starts_with(OWN))
-}
-
-/// The program's own route. It reads the rest of the head first: what is left unread would break the answer off.
-fn hello(mut stream: &TcpStream) -> io::Result<()> {
-    for line in BufReader::new(stream.take(16 * 1024)).lines() {
-        if line?.is_empty() {
-            break;
-        }
-    }
-    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n")
+/// The program's own routes: asked for every path that is not the server's.
+pub fn answer(request: Request<Vec<u8>>) -> Response<Vec<u8>> {
+    let (status, text) = match request.uri().path() {
+        "/hello" => (StatusCode::OK, "hello\n"),
+        _ => (StatusCode::NOT_FOUND, "there is nothing here\n"),
+    };
+    let mut response = Response::new(text.into());
+    *response.status_mut() = status;
+    response
 }

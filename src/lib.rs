@@ -18,13 +18,13 @@
 #![deny(missing_docs)]
 
 mod error;
-mod http;
+pub mod http;
 mod likes;
 mod limits;
 mod metrics;
 mod server;
 mod store;
-pub mod websocket;
+mod websocket;
 
 pub use error::{Error, Result};
 pub use likes::{Answer, Likes, Posts, subscription::Subscription};

@@ -61,10 +61,13 @@ pub struct Limits {
     pub ping_after: Duration,
     /// Time that a WebSocket client has to answer a ping, with anything. Default 10 s; past it dropped.
     pub pong_within: Duration,
-    /// Time without any progress after which a client that does not read is dropped. Default 10 s.
+    /// Time that a client has to take a whole HTTP response, and time without any progress after which a WebSocket client
+    /// that does not read is dropped. Default 10 s.
     pub write_deadline: Duration,
     /// Time that a peer has to finish a closing connection. Default 2 s; past it dropped.
     pub close_within: Duration,
+    /// Posts that one WebSocket client may watch. Default 100; past it status 429. From 1 to 100,000.
+    pub posts_per_client: usize,
     /// Likes that one connection may send. Unlimited by default; past it close code 1008, or 429 over HTTP.
     pub likes_per_connection: Option<u64>,
     /// Likes a second that one address may send (an IPv6 /64 counts as one), at least 1. Unlimited by
@@ -96,6 +99,7 @@ impl Default for Limits {
             pong_within: Duration::from_secs(10),
             write_deadline: Duration::from_secs(10),
             close_within: Duration::from_secs(2),
+            posts_per_client: 100,
             likes_per_connection: None,
             likes_per_second_and_address: None,
             new_posts_per_hour_and_address: 20,
@@ -118,6 +122,7 @@ impl Limits {
         within("body_bytes", self.body_bytes, 0..=16 << 20)?;
         within("message_bytes", self.message_bytes, 16..=16 << 20)?;
         within("fragments", self.fragments, 1..=1 << 20)?;
+        within("posts_per_client", self.posts_per_client, 1..=100_000)?;
         within("likes_per_second_and_address", self.likes_per_second_and_address.unwrap_or(1), 1..=u32::MAX)?;
         within("new_posts_per_hour_and_address", self.new_posts_per_hour_and_address, 1..=u32::MAX)?;
         for (name, time) in [

@@ -56,6 +56,23 @@ fn a_click_in_one_window_shows_the_count_in_both() {
 
 #[test]
 #[ignore = "needs Chromium: .ci/run installs it"]
+fn the_page_works_under_a_prefix() {
+    let counter = Counter::start("16");
+    let server = Server::new(counter.likes().clone()).prefix("/counter").bind("127.0.0.1:0").expect("a port");
+    let (addr, handle) = (server.local_addr(), server.handle());
+    let running = thread::spawn(|| server.run());
+    let browser = Browser::start();
+    let window = browser.window();
+    window.open(&format!("http://{addr}/counter")); // which leads to /counter/
+    window.wait_until(ENABLED);
+    window.click(BUTTON);
+    window.wait_until(&shows("17"));
+    handle.stop();
+    running.join().expect("no panic").expect("a good end");
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
 fn the_button_is_disabled_once_used_and_while_there_is_no_connection() {
     let mut counter = Counter::start("16");
     let browser = Browser::start();

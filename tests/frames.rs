@@ -60,9 +60,11 @@ fn a_like_counts_once_however_its_bytes_and_fragments_are_split() {
     let fragments =
         [frame(0x01, a.as_bytes()), frame(0x89, b"x"), frame(0x00, b""), frame(0x80, b.as_bytes())].concat();
     let padded = text(&format!("{LIKE}{}", " ".repeat(200)));
-    let cases = [text(LIKE), text("like"), fragments, padded];
+    // Command-line clients send a line with its end.
+    let lines = [text("like\n"), text(&format!(" {LIKE}\r\n"))];
+    let cases = [text(LIKE), text("like"), fragments, padded].into_iter().chain(lines);
     // The end tells that all before it has been read.
-    let cases = cases.map(|case| [case, close(1000, b"")].concat());
+    let cases: Vec<_> = cases.map(|case| [case, close(1000, b"")].concat()).collect();
     however_split(
         &site,
         || site.connect_to_watch(),
@@ -97,6 +99,28 @@ fn reserved_bits_and_opcodes_are_a_protocol_error() {
     let opcodes = (3..=7).chain(11..=15).map(|opcode| 0x80 | opcode);
     let cases: Vec<_> = bits.chain(opcodes).map(|first| and_a_like(&frame(first, b"ok"))).collect();
     closed_with(1002, &cases);
+}
+
+// Section 5.2: the minimal number of bytes must be used.
+#[test]
+fn a_length_that_is_not_in_its_shortest_form_is_a_protocol_error() {
+    let lengthened = |frame: &[u8], bytes: usize| {
+        let second = if bytes == 2 { 0xfe } else { 0xff };
+        let length = u64::from(frame[1] & 0x7f).to_be_bytes();
+        [&[frame[0], second], &length[8 - bytes..], &frame[2..]].concat()
+    };
+    let frames = [text("like"), text(""), frame(0x89, b""), frame(0x8a, b"x"), close(1000, b""), frame(0x01, b"{")];
+    let mut cases: Vec<_> = frames.iter().flat_map(|frame| [2, 8].map(|bytes| lengthened(frame, bytes))).collect();
+    cases.push([frame(0x01, b"li"), lengthened(&frame(0x80, b"ke"), 2)].concat());
+    // Both bytes of a length that needs two, in eight.
+    let longer = text(&format!("{LIKE:200}"));
+    cases.push([&[0x81, 0xff, 0, 0, 0, 0, 0, 0], &longer[2..]].concat());
+    let cases: Vec<_> = cases.iter().map(|case| and_a_like(case)).collect();
+    closed_with(1002, &cases);
+    let site = Site::new(|_| {});
+    let mut peer = site.watch();
+    peer.send(lengthened(&text("like"), 2));
+    assert_eq!(peer.closed().reason(), "the length of a frame is not in its shortest form");
 }
 
 // Section 5.5.

@@ -8,7 +8,7 @@ use wire::{Answer, COUNT, PUT, Peer, Site, every, however_split, some};
 
 /// Each request gets this status, a line of text that says what was wrong, and the end of the connection; and no like
 /// is counted.
-fn rejected(cases: &[(&str, u16)]) {
+fn refused(cases: &[(&str, u16)]) {
     let site = Site::new(|_| {});
     let bytes: Vec<_> = cases.iter().map(|(request, _)| raw(request)).collect();
     however_split(
@@ -64,9 +64,9 @@ fn put(fields_and_body: &str) -> String {
     format!("PUT /like HTTP/1.1\r\nHost: localhost\r\n{fields_and_body}")
 }
 
-fn rejected_likes(cases: &[(&str, u16)]) {
+fn refused_likes(cases: &[(&str, u16)]) {
     let cases: Vec<_> = cases.iter().map(|(rest, status)| (put(rest), *status)).collect();
-    rejected(&cases.iter().map(|(request, status)| (request.as_str(), *status)).collect::<Vec<_>>());
+    refused(&cases.iter().map(|(request, status)| (request.as_str(), *status)).collect::<Vec<_>>());
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_malformed_request_line_is_a_bad_request() {
         "GET ?x HTTP/1.1",
     ];
     let requests: Vec<_> = lines.iter().map(|line| format!("{line}\r\nHost: localhost\r\n\r\n")).collect();
-    rejected(&requests.iter().map(|request| (request.as_str(), 400)).collect::<Vec<_>>());
+    refused(&requests.iter().map(|request| (request.as_str(), 400)).collect::<Vec<_>>());
 }
 
 // RFC 9112 section 2.2.
@@ -148,13 +148,13 @@ fn two_empty_lines_before_a_request_are_skipped_and_a_third_is_not() {
         ("\r\nGET /likes HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
         ("\r\n\r\nGET /likes HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
     ]);
-    rejected(&[("\r\n\r\n\r\nPUT /like HTTP/1.1\r\nHost: localhost\r\n\r\n", 400)]);
+    refused(&[("\r\n\r\n\r\nPUT /like HTTP/1.1\r\nHost: localhost\r\n\r\n", 400)]);
 }
 
 // RFC 9112 section 2.2.
 #[test]
 fn a_bare_cr_is_a_bad_request() {
-    rejected(&[
+    refused(&[
         ("\rPUT /like HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         ("PUT\r/like HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         ("PUT /like\r HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
@@ -172,7 +172,7 @@ fn a_bare_cr_is_a_bad_request() {
 // RFC 9112 section 2.2 lets a server take it for a line's end; this one does not.
 #[test]
 fn a_bare_lf_is_a_bad_request() {
-    rejected(&[
+    refused(&[
         ("PUT /like HTTP/1.1\nHost: localhost\n\n", 400),
         ("\nPUT /like HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         ("\r\n\nPUT /like HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
@@ -187,7 +187,7 @@ fn a_bare_lf_is_a_bad_request() {
 // RFC 9112 sections 2.2, 5.1 and 5.2.
 #[test]
 fn white_space_before_a_field_or_in_its_name_is_a_bad_request() {
-    rejected(&[
+    refused(&[
         ("PUT /like HTTP/1.1\r\n Host: localhost\r\n\r\n", 400),
         ("PUT /like HTTP/1.1\r\n\tHost: localhost\r\n\r\n", 400),
         ("PUT /like HTTP/1.1\r\n \r\nHost: localhost\r\n\r\n", 400),
@@ -206,7 +206,7 @@ fn white_space_before_a_field_or_in_its_name_is_a_bad_request() {
 // RFC 9112 section 5.1.
 #[test]
 fn a_field_name_that_is_no_token_is_a_bad_request() {
-    rejected_likes(&[
+    refused_likes(&[
         (": a\r\n\r\n", 400),
         ("X y: a\r\n\r\n", 400),
         ("X(y): a\r\n\r\n", 400),
@@ -228,7 +228,7 @@ fn a_control_character_in_a_field_is_a_bad_request_and_a_tab_or_a_high_byte_is_n
         .filter(|byte| !b"\t\r\n".contains(byte))
         .map(|byte| format!("GET /likes HTTP/1.1\r\nHost: localhost\r\nX: a{}b\r\n\r\n", char::from(byte)))
         .collect();
-    rejected(&cases.iter().map(|request| (request.as_str(), 400)).collect::<Vec<_>>());
+    refused(&cases.iter().map(|request| (request.as_str(), 400)).collect::<Vec<_>>());
     answered(&[
         ("GET /likes HTTP/1.1\r\nHost: localhost\r\nX: a\tb\r\n\r\n", 200),
         ("GET /likes HTTP/1.1\r\nHost: localhost\r\nX: a\u{80}\u{e9}\u{ff}b\r\n\r\n", 200),
@@ -276,7 +276,7 @@ fn one_valid_host_is_asked_for() {
     .into_iter()
     .map(with)
     .collect();
-    rejected(&bad.iter().map(|request| (request.as_str(), 400)).collect::<Vec<_>>());
+    refused(&bad.iter().map(|request| (request.as_str(), 400)).collect::<Vec<_>>());
     answered(&[
         ("GET /likes HTTP/1.1\r\nHost: localhost:3000\r\n\r\n", 200),
         ("GET /likes HTTP/1.1\r\nHost: localhost:\r\n\r\n", 200),
@@ -304,7 +304,7 @@ fn a_like_from_a_page_of_another_origin_is_refused() {
         ["http://evil.example", "null", "http://localhost:1", "https://localhost.evil.example", "localhost", ""];
     let cases: Vec<_> = cases.into_iter().map(with).collect();
     answered(&cases.iter().map(|request| (request.as_str(), 403)).collect::<Vec<_>>());
-    rejected_likes(&[("Origin: http://localhost\r\nOrigin: http://evil.example\r\n\r\n", 400)]);
+    refused_likes(&[("Origin: http://localhost\r\nOrigin: http://evil.example\r\n\r\n", 400)]);
 
     let site = Site::new(|_| {});
     let like = format!("PUT /like HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\n\r\n", site.addr);
@@ -324,7 +324,7 @@ fn an_absolute_target_is_accepted_and_its_host_counts() {
         ("PUT http://rebound.example/like HTTP/1.1\r\nHost: localhost\r\n\r\n", 403),
         ("GET http://localhost/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
     ]);
-    rejected(&[("PUT http://localhost/like HTTP/1.1\r\n\r\n", 400)]);
+    refused(&[("PUT http://localhost/like HTTP/1.1\r\n\r\n", 400)]);
 }
 
 // RFC 9112 sections 3.2.3 and 3.2.4.
@@ -335,14 +335,14 @@ fn an_asterisk_goes_with_options_and_an_authority_with_nothing() {
     let answer = peer.ask("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!((answer.status, answer.field("Allow")), (204, Some("GET, HEAD, PUT, POST, OPTIONS")));
     assert_eq!(peer.ask(COUNT).status, 200);
-    rejected(&[
+    refused(&[
         ("GET * HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         ("PUT * HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         ("OPTIONS ** HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         ("PUT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
     ]);
     // What follows a request for a tunnel is not read as a request.
-    rejected(&[("CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\nPUT /like HTTP/1.1\r\nHost: a\r\n\r\n", 501)]);
+    refused(&[("CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\nPUT /like HTTP/1.1\r\nHost: a\r\n\r\n", 501)]);
     answered(&[("OPTIONS /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", 404)]);
 }
 
@@ -389,14 +389,14 @@ fn another_major_version_is_not_supported_and_a_higher_minor_one_is_spoken_to_as
     let with = |version: &str| format!("PUT /like {version}\r\nHost: localhost\r\n\r\n");
     let all = |versions: &[&str], status: u16| {
         let requests: Vec<_> = versions.iter().map(|version| with(version)).collect();
-        rejected(&requests.iter().map(|request| (request.as_str(), status)).collect::<Vec<_>>());
+        refused(&requests.iter().map(|request| (request.as_str(), status)).collect::<Vec<_>>());
     };
     all(&["HTTP/2.0", "HTTP/0.9", "HTTP/3.1"], 505);
     all(
         &["HTTP/1", "HTTP/1.", "HTTP/.1", "HTTP/1.10", "HTTP/11.1", "HTTP/a.b", "http/1.1", "HTTPS/1.1", "HTTP-1.1"],
         400,
     );
-    rejected(&[("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505)]);
+    refused(&[("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505)]);
     answered(&[
         ("GET /likes HTTP/1.2\r\nHost: localhost\r\n\r\n", 200),
         ("GET /likes HTTP/1.9\r\nHost: localhost\r\n\r\n", 200),
@@ -465,7 +465,7 @@ fn head_has_the_head_of_get_and_no_body() {
 // RFC 9112 section 6.3.
 #[test]
 fn a_content_length_that_is_not_one_number_is_a_bad_request() {
-    rejected_likes(&[
+    refused_likes(&[
         ("Content-Length: \r\n\r\n", 400),
         ("Content-Length: +1\r\n\r\nx", 400),
         ("Content-Length: -1\r\n\r\n", 400),
@@ -488,7 +488,7 @@ fn a_content_length_that_is_not_one_number_is_a_bad_request() {
 // RFC 9112 sections 6.1 and 6.3.
 #[test]
 fn a_transfer_encoding_that_could_be_read_in_two_ways_ends_the_connection() {
-    rejected_likes(&[
+    refused_likes(&[
         ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400),
         ("Transfer-Encoding: chunked, identity\r\nContent-Length: 0\r\n\r\n0\r\n\r\n", 400),
@@ -509,7 +509,7 @@ fn a_transfer_encoding_that_could_be_read_in_two_ways_ends_the_connection() {
         ("Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
         ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501),
     ]);
-    rejected(&[("PUT /like HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400)]);
+    refused(&[("PUT /like HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400)]);
 }
 
 // RFC 9112 section 7.1.
@@ -565,7 +565,7 @@ fn a_malformed_chunk_ends_the_connection() {
     .into_iter()
     .map(chunks)
     .collect();
-    rejected(&bad.iter().map(|request| (request.as_str(), 400)).collect::<Vec<_>>());
+    refused(&bad.iter().map(|request| (request.as_str(), 400)).collect::<Vec<_>>());
     let site = Site::new(|_| {});
     for extensions in
         [";a", " ;\ta", ";a=b", ";a = b ; c", ";a=\"\"", ";a=\"b;c=\\\" \u{e9}\t\" ;d", ";!#$%&'*+-.^_`|~=1;a"]
@@ -575,16 +575,16 @@ fn a_malformed_chunk_ends_the_connection() {
     }
     let long: Vec<_> = ["10001\r\n", "FFFFFFFFFFFFFFFF\r\n", "ffff\r\n"].into_iter().map(chunks).collect();
     let (fits, long) = long.split_last().unwrap();
-    rejected(&long.iter().map(|request| (request.as_str(), 413)).collect::<Vec<_>>());
-    rejected(&[(&format!("{fits}{}\r\n2\r\n", "x".repeat(0xffff)), 413)]);
-    rejected(&[(&chunks(&format!("1;{}", "x".repeat(20_000))), 431)]);
-    rejected(&[(&chunks(&format!("0\r\n{}", "X: y\r\n".repeat(3_000))), 431)]);
+    refused(&long.iter().map(|request| (request.as_str(), 413)).collect::<Vec<_>>());
+    refused(&[(&format!("{fits}{}\r\n2\r\n", "x".repeat(0xffff)), 413)]);
+    refused(&[(&chunks(&format!("1;{}", "x".repeat(20_000))), 431)]);
+    refused(&[(&chunks(&format!("0\r\n{}", "X: y\r\n".repeat(3_000))), 431)]);
 }
 
 // RFC 9110 section 15.5.14.
 #[test]
 fn a_body_that_is_too_long_is_refused_before_it_comes() {
-    rejected_likes(&[
+    refused_likes(&[
         ("Content-Length: 65537\r\n\r\n", 413),
         ("Content-Length: 18446744073709551615\r\n\r\n", 413),
         ("Content-Length: 65537\r\n\r\nPUT /like HTTP/1.1\r\nHost: localhost\r\n\r\n", 413),
@@ -644,7 +644,7 @@ fn a_client_that_holds_its_body_back_is_answered_at_once() {
     let answer = site.connect().ask(expecting(65537));
     assert_eq!((answer.status, answer.closes()), (413, true));
     assert_eq!(site.likes.count(), 2);
-    rejected_likes(&[("Expect: 200-maybe\r\n\r\n", 417), ("Expect: \r\n\r\n", 417)]);
+    refused_likes(&[("Expect: 200-maybe\r\n\r\n", 417), ("Expect: \r\n\r\n", 417)]);
     answered(&[("GET /likes HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\r\n", 200)]);
     // HTTP/1.0 knows no such field.
     for expected in ["100-continue", "200-maybe"] {

@@ -193,7 +193,11 @@ fn a_message_may_come_in_as_many_frames_as_the_limit_says() {
         site.has_read_all();
         peer.send(&message[split..]);
         let last = peer.closed();
-        assert_eq!((last.close_code(), last.reason()), (1009, "a message may come in 3 frames"), "split at {split}");
+        assert_eq!(
+            (last.close_code(), last.reason()),
+            (1009, "a message may come in at most 3 frames"),
+            "split at {split}"
+        );
     }
     assert_eq!(site.likes.count(), 9);
 }
@@ -307,7 +311,7 @@ fn a_connection_may_send_as_many_likes_as_the_limit_says_in_whatever_way() {
     assert_eq!(peer.ask(PUT).status, 200);
     assert_eq!(peer.ask(PUT).status, 200);
     let answer = peer.ask(PUT);
-    assert_eq!((answer.status, answer.body.as_str()), (429, "a connection may send 2 likes\n"));
+    assert_eq!((answer.status, answer.body.as_str()), (429, "too many likes: at most 2 per connection are allowed\n"));
     assert_eq!(peer.ask(COUNT).body, r#"{"numLikes":2}"#);
 
     let mut peer = site.connect();
@@ -315,7 +319,7 @@ fn a_connection_may_send_as_many_likes_as_the_limit_says_in_whatever_way() {
     assert_eq!(peer.ask(HANDSHAKE).status, 101);
     peer.send(text(LIKE).repeat(3));
     let frame = peer.closed();
-    assert_eq!((frame.close_code(), frame.reason()), (1008, "a connection may send 2 likes"));
+    assert_eq!((frame.close_code(), frame.reason()), (1008, "too many likes: at most 2 per connection are allowed"));
     assert_eq!(site.likes.flush(SOON).unwrap(), 4);
 }
 
@@ -335,7 +339,7 @@ fn an_address_may_send_as_many_likes_a_second_as_the_limit_says() {
         peer.send(text(LIKE).repeat(20));
         let frame = peer.closed();
         taken = site.likes.flush(SOON).unwrap();
-        (frame.close_code(), frame.reason()) == (1008, "an address may send 1 likes a second")
+        (frame.close_code(), frame.reason()) == (1008, "too many likes: at most 1 per second and address are allowed")
     });
     // And after a second it may again.
     until(|| site.connect().ask(PUT).status == 200);

@@ -42,7 +42,7 @@ fn metrics_with_an_address_of_their_own_are_answered_there_under_any_name_and_no
         assert!(answer.body.contains("\nlive_likes_likes 16\n"), "{}", answer.body);
         assert_eq!(peer.ask(request("GET", "/healthz")).body, "ok");
         let answer = peer.ask(request("POST", "/metrics"));
-        assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET, HEAD")));
+        assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET, HEAD, OPTIONS")));
         for target in ["/", "/likes", "/like", "/liveLikes"] {
             assert_eq!(peer.ask(request("GET", target)).status, 404, "{target}");
         }

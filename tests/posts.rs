@@ -568,6 +568,9 @@ fn a_form_is_answered_by_the_page_that_it_came_from() {
     let fields = format!("Accept: {html}\r\n");
     let put = Peer::connect(server.addr).ask(request("PUT", "/like?post=a", &fields, ""));
     assert_eq!(put.status, 200, "no form sends PUT");
+    let below = Memory::default().serve(|server| server.prefix("/counter"));
+    let answer = Peer::connect(below.addr).ask(request("POST", "/counter/like?post=a", &fields, ""));
+    assert_eq!((answer.status, answer.field("Location")), (303, Some("/counter/")));
     refused_as(&Peer::connect(server.addr).ask(request("POST", "/like?post=", &fields, "")), 400, "empty");
 }
 

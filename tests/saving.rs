@@ -8,8 +8,8 @@ mod scripted;
 mod watcher;
 
 use folder::Folder;
-use live_likes::{Error, Likes, Limits, Result, Server, Subscription};
-use scripted::{Ending, scripted};
+use live_likes::{Count, Error, Likes, Limits, Result, Server, Subscription};
+use scripted::{Ending, fed, memory, scripted};
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
@@ -205,7 +205,7 @@ fn while_likes_cannot_be_saved_the_server_says_so_and_takes_none() {
     assert_eq!(script.save(), 1);
 
     let health = get(addr, "/healthz");
-    assert!(health.starts_with("HTTP/1.1 503 ") && health.contains("the disk is full"), "{health}");
+    assert!(health.starts_with("HTTP/1.1 503 ") && !health.contains("the disk"), "{health}");
     let answer = put(addr);
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: "), "{answer}");
     assert!(!answer.contains("the disk"), "what ails the server is nobody's business: {answer}");
@@ -409,5 +409,177 @@ fn past_the_largest_count_each_door_says_so() {
     assert_eq!(peer.closed(), 1008);
     assert!(matches!(likes.like(), Err(Error::Full)));
     assert!(get(server.addr, "/healthz").starts_with("HTTP/1.1 200 "));
+    server.stop().unwrap();
+}
+
+#[test]
+fn flush_waits_for_the_likes_before_it_and_not_for_those_after() {
+    let (likes, script) = scripted(16);
+    likes.like_without_waiting().unwrap();
+    assert_eq!(script.save(), 1);
+    let flushing = thread::spawn({
+        let likes = likes.clone();
+        move || likes.flush(LONG)
+    });
+    // However long likes keep coming: each save leaves the next to be made.
+    for count in 17.. {
+        likes.like_without_waiting().unwrap();
+        script.end(Ending::Saved);
+        assert_eq!(script.save(), 1);
+        until("the count should rise", || likes.count() == count);
+        if flushing.is_finished() {
+            break;
+        }
+    }
+    assert!(flushing.join().unwrap().unwrap() >= 17);
+    assert!(unsaved(&likes) > 0);
+}
+
+#[test]
+fn flush_returns_when_a_failed_save_leaves_nothing_to_be_saved() {
+    let (likes, script) = scripted(16);
+    let waiting = like_in_thread(&likes);
+    assert_eq!(script.save(), 1);
+    let flushing = thread::spawn({
+        let likes = likes.clone();
+        move || likes.flush(LONG)
+    });
+    script.end(Ending::NotSaved);
+    waiting.join().unwrap().unwrap_err();
+    assert_eq!(flushing.join().unwrap().unwrap(), 16);
+}
+
+#[test]
+fn a_save_that_hangs_is_told_to_those_who_wait_and_refuses_further_likes_until_it_ends() {
+    let (likes, script) = scripted(16);
+    let server = serve(&likes);
+    let waiting = like_in_thread(&likes);
+    assert_eq!(script.save(), 1);
+    let gathered = like_in_thread(&likes);
+    let told = waiting.join().unwrap().unwrap_err();
+    assert!(matches!(told, Error::Unknown(_)), "it may be saved yet: {told}");
+    let told = gathered.join().unwrap().unwrap_err();
+    assert!(matches!(told, Error::NotSaved(_)), "the store has not been given this one: {told}");
+    assert!(matches!(likes.like(), Err(Error::NotSaved(_))));
+    assert!(matches!(likes.health(), Err(Error::NotSaved(_))));
+    assert!(get(server.addr, "/healthz").starts_with("HTTP/1.1 503 "));
+    assert!(put(server.addr).starts_with("HTTP/1.1 503 "));
+
+    script.end(Ending::Saved);
+    until("it should be well again", || likes.health().is_ok());
+    assert_eq!(likes.count(), 17);
+    drop(script);
+    assert_eq!(likes.like().unwrap(), 18);
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_batch_whose_outcome_is_unknown_is_saved_again_under_its_number_with_those_who_wait_for_it() {
+    let (likes, script) = scripted(16);
+    likes.like_without_waiting().unwrap();
+    assert_eq!(script.save(), 1);
+    likes.like_without_waiting().unwrap();
+    let waiting = like_in_thread(&likes);
+    script.end(Ending::Saved);
+    for ending in [Ending::Unknown, Ending::Unknown, Ending::NotSaved, Ending::Saved] {
+        assert_eq!(script.save(), 2);
+        assert!(!waiting.is_finished());
+        script.end(ending);
+    }
+    assert_eq!(waiting.join().unwrap().unwrap(), 19);
+    assert_eq!(likes.flush(LONG).unwrap(), 19);
+}
+
+#[test]
+fn a_store_that_breaks_its_contract_stops_the_counter() {
+    let count = |likes, version| Count { likes, version };
+    for told in [
+        vec![],
+        vec![count(17, 17), count(18, 18)],
+        vec![count(17, 16)],
+        vec![count(16, 17)],
+        vec![count(0, 17)],
+        vec![count(15, 17)],
+        vec![count(18, 18)],
+        vec![count(u64::MAX, 17)],
+        vec![count(u64::MAX, u64::MAX)],
+    ] {
+        let (likes, script) = scripted(16);
+        let mut shown = subscriber(&likes);
+        let waiting = like_in_thread(&likes);
+        assert_eq!(script.save(), 1);
+        script.end(Ending::Told(told.clone()));
+        let problem = waiting.join().unwrap().unwrap_err();
+        assert!(matches!(&problem, Error::Stopped(reason) if reason.contains("the store told")), "{told:?}: {problem}");
+        assert!(matches!(likes.close(LONG), Err(Error::Stopped(_))));
+        assert_eq!((likes.count(), shown.next()), (16, None), "{told:?} is not shown");
+    }
+}
+
+#[test]
+fn what_others_change_in_the_store_is_shown_if_it_is_newer() {
+    let (likes, feed) = fed(16);
+    let mut shown = subscriber(&likes);
+    for (count, version) in [(20, 20), (18, 19), (3, 21)] {
+        feed.changed(&live_likes::Post::default(), Count { likes: count, version });
+    }
+    feed.changed(&live_likes::Post::new("other").unwrap(), Count { likes: 99, version: 99 });
+    assert_eq!((shown.next(), shown.next()), (Some(20), Some(3)));
+    assert_eq!(likes.count(), 3);
+}
+
+#[test]
+fn dropping_a_counter_that_cannot_save_does_not_wait_for_it() {
+    let folder = Folder::new();
+    let likes = Likes::with_store(memory(16, |_| Ending::NotSaved)).unwrap();
+    likes.like_without_waiting().unwrap();
+    until("it should have failed", || likes.health().is_err());
+    let start = Instant::now();
+    drop(likes);
+    assert!(start.elapsed() < Duration::from_secs(4), "it gives up at once: {:?}", start.elapsed());
+    drop(folder);
+}
+
+/// A logger that does not return from one line until it is let, as a standard error does that nobody reads.
+struct Stuck {
+    let_go: std::sync::Mutex<()>,
+    reached: std::sync::atomic::AtomicBool,
+}
+
+static STUCK: Stuck = Stuck { let_go: std::sync::Mutex::new(()), reached: std::sync::atomic::AtomicBool::new(false) };
+
+impl log::Log for Stuck {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string().contains("while the log is stuck") {
+            self.reached.store(true, std::sync::atomic::Ordering::SeqCst);
+            drop(self.let_go.lock());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_log_that_is_stuck_stops_neither_counts_nor_joins_nor_health() {
+    log::set_logger(&STUCK).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    let (likes, script) = scripted(16);
+    let server = serve(&likes);
+    let held = STUCK.let_go.lock().unwrap();
+    likes.like_without_waiting().unwrap();
+    assert_eq!(script.save(), 1);
+    script.end(Ending::NotSavedSince("the disk fails while the log is stuck"));
+    until("the line should be reached", || STUCK.reached.load(std::sync::atomic::Ordering::SeqCst));
+    assert_eq!(likes.count(), 16);
+    assert!(likes.health().is_err());
+    assert_eq!(subscriber(&likes).next_within(Duration::ZERO), Err(RecvTimeoutError::Timeout));
+    assert_eq!(Peer::connect(server.addr).count(), 16);
+    assert!(get(server.addr, "/healthz").starts_with("HTTP/1.1 503 "));
+    drop((held, script));
+    assert_eq!(likes.flush(LONG).unwrap(), 17);
     server.stop().unwrap();
 }

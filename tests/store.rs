@@ -6,7 +6,9 @@ mod folder;
 mod scripted;
 
 use folder::Folder;
-use live_likes::{Error, FileStore, Likes};
+use live_likes::{
+    BatchId, Change, ChangeKind, Count, Error, FileStore, Likes, Outcome, Post, Refused, Result, Store, VisitorKey,
+};
 use rustix::{
     buffer::spare_capacity,
     fs::{CWD, FileType, Mode, XattrFlags, getxattr, removexattr, setxattr},
@@ -539,4 +541,77 @@ fn a_read_only_disk_is_refused_at_the_start() {
     refusal(&path);
     refusal(&folder.join("new.txt"));
     assert_eq!(fs::read(&path).unwrap(), b"16");
+}
+
+/// Saves a visitor's changes as one batch: who, and whether they like it.
+fn say(store: &mut FileStore, minds: &[(u8, bool)]) -> Result<Vec<Outcome>> {
+    let change = |&(visitor, liked): &(u8, bool)| {
+        let kind = ChangeKind::Visitor { visitor: VisitorKey([visitor; 16]), liked, seq: None };
+        Change { post: Post::default(), kind }
+    };
+    store.apply(BatchId { server: 0, number: 0 }, &minds.iter().map(change).collect::<Vec<_>>())
+}
+
+fn applied(likes: u64) -> Outcome {
+    Outcome::Applied(Count { likes, version: likes })
+}
+
+fn known(likes: u64) -> Outcome {
+    Outcome::Unchanged { count: Count { likes, version: likes }, liked: true }
+}
+
+#[test]
+fn a_visitor_counts_once_until_the_restart_and_cannot_take_that_back() {
+    let folder = Folder::new();
+    let path = database(&folder, "16");
+    let mut store = FileStore::open(&path).unwrap();
+    let minds = [(1, true), (2, true), (1, true), (1, false)];
+    let refused = Outcome::Refused(Refused::Unlikes);
+    assert_eq!(say(&mut store, &minds).unwrap(), [applied(17), applied(18), known(18), refused]);
+    assert_eq!(say(&mut store, &[(2, true), (3, true)]).unwrap(), [known(18), applied(19)]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "19");
+    drop(store);
+    assert_eq!(say(&mut FileStore::open(&path).unwrap(), &[(1, true)]).unwrap(), [applied(20)]);
+}
+
+#[test]
+fn a_visitor_whose_like_was_not_saved_may_like_again() {
+    let folder = Folder::new();
+    let path = database(&folder, "16");
+    let mut store = FileStore::open(&path).unwrap();
+    fs::rename(&path, folder.join("away")).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(say(&mut store, &[(1, true)]), Err(Error::NotSaved(_))));
+    fs::remove_dir(&path).unwrap();
+    assert_eq!(say(&mut store, &[(1, true)]).unwrap(), [applied(17)]);
+    assert_eq!(say(&mut store, &[(1, true)]).unwrap(), [known(17)]);
+}
+
+#[test]
+fn a_text_file_refuses_other_posts_and_what_would_lower_its_count() {
+    let folder = Folder::new();
+    let mut store = FileStore::open(database(&folder, "16")).unwrap();
+    let changes = [
+        (Post::new("hello").unwrap(), ChangeKind::Likes(1)),
+        (Post::default(), ChangeKind::Set(20)),
+        (Post::default(), ChangeKind::Delete),
+        (Post::default(), ChangeKind::Likes(2)),
+        (Post::default(), ChangeKind::Likes(u64::MAX)),
+    ];
+    let changes = changes.map(|(post, kind)| Change { post, kind });
+    let refused = [Refused::Posts, Refused::Unlikes, Refused::Unlikes].map(Outcome::Refused);
+    let outcomes = store.apply(BatchId { server: 0, number: 0 }, &changes).unwrap();
+    assert_eq!(outcomes, [&refused[..], &[applied(18), Outcome::Refused(Refused::Likes)]].concat());
+}
+
+#[test]
+#[cfg(not(feature = "sqlite"))]
+fn a_database_that_this_build_cannot_open_is_refused_with_what_installs_it() {
+    let folder = Folder::new();
+    for name in ["likes.db", "likes.sqlite", "likes.sqlite3"] {
+        let refused = live_likes::open_store(folder.join(name), live_likes::StoreLimits::default());
+        let told = refused.err().unwrap().to_string();
+        assert!(told.contains(name) && told.contains("cargo install live-likes --features sqlite"), "{told}");
+    }
+    assert_eq!(folder.names(), [""; 0]);
 }

@@ -5,7 +5,7 @@ use crate::{
     error::Error,
     store::{
         Store,
-        change::{BatchId, Change, ChangeKind, Post},
+        change::{BatchId, Change, ChangeKind, Outcome, Post, Refused},
         text::FileStore,
     },
 };
@@ -45,7 +45,7 @@ pub fn database(bytes: &[u8]) {
     };
     let (total, text) = match (add(&mut store, likes), held.checked_add(likes)) {
         (Ok(total), Some(sum)) if total == sum => (sum, sum.to_string().into_bytes()),
-        (Err(Error::Full), None) => (held, bytes.to_vec()),
+        (Err(Error::Full), None) => (held, held.to_string().into_bytes()),
         (result, _) => panic!("{held} and {likes} are {result:?}"),
     };
     assert_eq!(total_of(&mut store), total);
@@ -61,8 +61,11 @@ fn total_of(store: &mut FileStore) -> u64 {
 
 fn add(store: &mut FileStore, likes: u64) -> Result<u64, Error> {
     let change = Change { post: Post::default(), kind: ChangeKind::Likes(likes) };
-    store.apply(BatchId { server: 1, number: 1 }, &[change])?;
-    Ok(total_of(store))
+    match store.apply(BatchId { server: 1, number: 1 }, &[change])?[..] {
+        [Outcome::Applied(count)] => Ok(count.likes),
+        [Outcome::Refused(Refused::Likes)] => Err(Error::Full),
+        ref other => panic!("{other:?}"),
+    }
 }
 
 /// A folder of one's own, in memory where there is such a thing; gone when this is dropped.

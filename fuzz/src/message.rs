@@ -1,11 +1,11 @@
 //! Any text as a client's message.
 
-use crate::websocket::message::is_like;
+use crate::websocket::parse_like;
 use serde_json::{Value, json};
 
 /// Whether the server takes a text for a like.
 pub(crate) fn says_like(text: &str) -> bool {
-    is_like(text)
+    parse_like(text).is_ok()
 }
 
 /// Messages: an object is a like if its `type` is, whatever else it holds; and a text that is part of one is a text.

@@ -3,9 +3,10 @@
 use crate::{
     draw::Draw,
     http::{
-        drain::Drain,
-        request::{Body, Method, Reject, Request, parse},
-        scanner::Scanner,
+        Refusal,
+        body::{BodyReader, Framing},
+        head::HeadReader,
+        request::Request,
     },
     limits::Limits,
 };
@@ -25,55 +26,44 @@ pub(crate) struct Found {
     /// Bytes of its head.
     pub(crate) head: usize,
     /// Bytes of its body, where that is whole.
-    pub(crate) body: Result<Option<usize>, Reject>,
+    pub(crate) body: Result<Option<usize>, Refusal>,
 }
 
 /// What the checks need to know of a request.
 impl Found {
     pub(crate) fn is(&self, method: &str) -> bool {
-        let method = match method {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "PUT" => Method::Put,
-            "POST" => Method::Post,
-            "OPTIONS" => Method::Options,
-            "DELETE" | "PATCH" | "TRACE" => Method::Other,
-            _ => Method::Unknown,
-        };
         self.request.method == method
     }
 
     pub(crate) fn path(&self) -> &str {
-        &self.request.path
+        self.request.target.path()
     }
 
     pub(crate) fn asks_to_upgrade(&self) -> bool {
-        self.request.handshake.asked
+        self.request.asks_for_websocket()
     }
 
     /// Such a body is not waited for.
     pub(crate) fn holds_back(&self) -> bool {
-        !matches!(self.request.body, Body::None | Body::Length(0))
-            && (self.request.expects_continue || self.asks_to_upgrade())
+        self.request.framing != Framing::Length(0) && (self.request.expects_continue || self.asks_to_upgrade())
     }
 }
 
 /// Reads a request from bytes that come in these pieces, as a connection does.
-pub(crate) fn find<'b>(pieces: impl IntoIterator<Item = &'b [u8]>, limits: &Limits) -> Result<Option<Found>, Reject> {
-    let (mut scanner, mut buffer, mut begun) = (Scanner::default(), Vec::new(), None);
+pub(crate) fn find<'b>(pieces: impl IntoIterator<Item = &'b [u8]>, limits: &Limits) -> Result<Option<Found>, Refusal> {
+    let (mut reader, mut buffer, mut begun) = (HeadReader::default(), Vec::new(), None);
     let (mut at, mut body) = (0, Ok(None));
     for piece in pieces {
         buffer.extend(piece);
         if begun.is_none()
-            && let Some(head) = scanner.scan(&buffer, limits)?
+            && let Some((request, head)) = reader.read(&buffer, limits)?
         {
-            let request = parse(&buffer[..head], limits)?;
-            let drain = Drain::new(request.body, limits)?;
+            let drain = BodyReader::new(request.framing, limits)?;
             begun = Some((request, head, drain));
             at = head;
         }
         if let (Some((_, head, drain)), Ok(None)) = (&mut begun, &body) {
-            body = drain.take(&buffer[at..]).map(|taken| {
+            body = drain.take(&buffer[at..], |_| ()).map(|taken| {
                 at += taken;
                 drain.is_done().then_some(at - *head)
             });
@@ -93,8 +83,8 @@ pub fn request(bytes: &[u8]) {
         assert_eq!(find(pieces.iter().copied(), &limits), found, "in pieces: {pieces:?}");
         let followed = |bytes: &[u8]| find([&[bytes, b"GET / HTTP/1.1\r\n"].concat()[..]], &limits);
         match &found {
-            Err(reject) => {
-                assert!([400, 413, 414, 417, 431, 501, 505].contains(&reject.status), "{reject:?}");
+            Err(refusal) => {
+                assert!([400, 413, 414, 417, 431, 501, 505].contains(&refusal.status), "{refusal:?}");
                 assert_eq!(followed(bytes), found, "with more behind it");
             }
             Ok(None) => {
@@ -123,8 +113,9 @@ fn accepted(found: &Found, bytes: &[u8], limits: &Limits) {
 
     // httparse knows of no higher minor version, which counts as 1.1 (RFC 9110 section 2.5).
     let mut known = head.to_vec();
-    let version = head.windows(8).position(|text| text.starts_with(b"HTTP/1.") && text[7].is_ascii_digit());
-    let minor = version.expect("a version") + 7;
+    let start = head.iter().take_while(|byte| b"\r\n".contains(byte)).count();
+    let minor = start + head[start..].iter().position(|byte| *byte == b'\r').expect("a line") - 1;
+    assert!(head[minor].is_ascii_digit(), "{found:?}");
     known[minor] = known[minor].min(b'1');
     let mut storage = [EMPTY_HEADER; 64];
     let mut read = httparse::Request::new(&mut storage);
@@ -166,11 +157,11 @@ fn chunked(bytes: &[u8]) -> Option<usize> {
         let Ok(Status::Complete((line, size))) = httparse::parse_chunk_size(&bytes[at..]) else { return None };
         at += line;
         if size == 0 {
-            let Ok(Status::Complete((trailers, _))) = httparse::parse_headers(&bytes[at..], &mut [EMPTY_HEADER; 64])
-            else {
+            let mut storage = vec![EMPTY_HEADER; bytes.len()];
+            let Ok(Status::Complete((length, _))) = httparse::parse_headers(&bytes[at..], &mut storage) else {
                 return None;
             };
-            return Some(at + trailers);
+            return Some(at + length);
         }
         at += usize::try_from(size).ok()?;
         bytes.get(at..)?.strip_prefix(b"\r\n")?;

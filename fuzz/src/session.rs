@@ -8,14 +8,14 @@
 use crate::{
     draw::Draw,
     error::Result,
-    http::request::Reject,
+    http::Refusal,
     likes::Likes,
     limits::Limits,
     message::says_like,
     request::{Found, find, narrow},
     server::Server,
     server::page::Page,
-    server::service::Service,
+    server::service::{Kind, Service},
     store::{
         Store,
         change::{self, BatchId, Change, Count, Post},
@@ -118,7 +118,7 @@ impl House {
         let serving = service.clone();
         thread::spawn(move || {
             for (stream, early) in connections {
-                let place = serving.enter(&stream).expect("it holds no other connection");
+                let place = serving.enter(&stream, Kind::Public).expect("it holds no other connection");
                 drop(stream);
                 place.serve(early);
                 if done.send(()).is_err() {
@@ -179,8 +179,8 @@ impl House {
             let found = match find([sent], &self.limits) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
-                Err(reject) => {
-                    outcome.answers.push(rejected(&mut came, &reject));
+                Err(refusal) => {
+                    outcome.answers.push(rejected(&mut came, &refusal));
                     break;
                 }
             };
@@ -188,8 +188,8 @@ impl House {
                 _ if found.holds_back() => 0,
                 Ok(Some(body)) => *body,
                 Ok(None) => break,
-                Err(reject) => {
-                    outcome.answers.push(rejected(&mut came, reject));
+                Err(refusal) => {
+                    outcome.answers.push(rejected(&mut came, refusal));
                     break;
                 }
             };
@@ -253,9 +253,9 @@ impl House {
 }
 
 /// The answer to what is no request.
-fn rejected(came: &mut &[u8], reject: &Reject) -> Answer {
+fn rejected(came: &mut &[u8], refusal: &Refusal) -> Answer {
     let answer = Answer::read(came, false);
-    assert_eq!((answer.status, answer.closes), (reject.status, true), "{reject:?}");
+    assert_eq!((answer.status, answer.closes), (refusal.status, true), "{refusal:?}");
     answer
 }
 
@@ -319,6 +319,8 @@ struct Frame {
     opcode: u8,
     masked: bool,
     length: u64,
+    /// The length is in its shortest form.
+    shortest: bool,
     payload: Vec<u8>,
     whole: bool,
 }
@@ -337,6 +339,11 @@ impl Frame {
             127 => u64::from_be_bytes(take(8)?.try_into().ok()?),
             length => u64::from(length),
         };
+        let shortest = match second & 0x7f {
+            126 => length > 125,
+            127 => length > 65535,
+            _ => true,
+        };
         let masked = second & 0x80 != 0;
         let mask = if masked { take(4)? } else { &[0; 4] };
         let there = usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len());
@@ -348,6 +355,7 @@ impl Frame {
             opcode: first & 0x0f,
             masked,
             length,
+            shortest,
             payload: payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect(),
             whole: there as u64 == length,
         })
@@ -391,6 +399,7 @@ impl Talk {
                 }
             };
             wrong(frame.reserved || !frame.masked || matches!(opcode, 3..=7 | 11..), 1002);
+            wrong(!frame.shortest, 1002);
             wrong(control && (!frame.last || frame.length > 125), 1002);
             wrong(!control && (opcode == 0) != begun.is_some(), 1002);
             let (before, frames) = match &begun {

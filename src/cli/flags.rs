@@ -82,6 +82,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag!("pong-within", "SECONDS", limits.pong_within, seconds, "for an answer to a ping [10]"),
     flag!("write-deadline", "SECONDS", limits.write_deadline, seconds, "a client may go without reading [10]"),
     flag!("close-within", "SECONDS", limits.close_within, seconds, "for a peer to finish closing [2]"),
+    flag!("posts-per-client", "N", limits.posts_per_client, number, "posts that a WebSocket client may watch [100]"),
     flag!("likes-per-connection", "N", limits.likes_per_connection, some_number, "likes of one connection [unlimited]"),
     flag!(
         "likes-per-second",

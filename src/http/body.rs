@@ -12,35 +12,28 @@ pub(crate) enum Framing {
 /// Reads a body.
 #[derive(Debug)]
 pub(crate) struct BodyReader {
-    state: State,
-    /// Body bytes that may still come.
+    next: Part,
+    chunked: bool,
+    /// Of the data that is next, bytes to come.
+    left: u64,
+    /// Of the line that is next, what has come.
+    line: Vec<u8>,
+    /// Bytes of data that further chunks may hold.
     allowed: u64,
     /// Bytes of chunk sizes, extensions and trailers that may still come.
     overhead: usize,
-    /// The content, if it is kept.
-    content: Option<Vec<u8>>,
-}
-
-#[derive(Debug)]
-enum State {
-    /// Bytes of data to come; in a chunked body, with the CR LF after them to come.
-    Data {
-        left: u64,
-        chunked: bool,
-    },
-    /// Within the line after a chunk's data, the line of a chunk's size, or a trailer.
-    Line {
-        kind: Line,
-        text: Vec<u8>,
-    },
-    Done,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Line {
+enum Part {
+    Data,
+    /// The line that ends a chunk's data.
     AfterData,
+    /// The line of a chunk's size.
     Size,
+    /// The line of a trailer field, or the empty one after the last.
     Trailer,
+    Nothing,
 }
 
 impl BodyReader {
@@ -48,104 +41,85 @@ impl BodyReader {
     ///
     /// # Errors
     ///
-    /// 413 where it says itself that it is too long.
+    /// 413 where its length is past the limit.
     pub(crate) fn new(framing: Framing, limits: &Limits) -> Result<Self, Refusal> {
-        let state = match framing {
-            Framing::Length(0) => State::Done,
-            Framing::Length(left) if left > limits.body_bytes => return Err(too_large(limits.body_bytes)),
-            Framing::Length(left) => State::Data { left, chunked: false },
-            Framing::Chunked => State::Line { kind: Line::Size, text: Vec::new() },
+        let (next, left) = match framing {
+            Framing::Length(0) => (Part::Nothing, 0),
+            Framing::Length(length) if length > limits.body_bytes => return Err(too_long()),
+            Framing::Length(length) => (Part::Data, length),
+            Framing::Chunked => (Part::Size, 0),
         };
-        Ok(Self { state, allowed: limits.body_bytes, overhead: limits.head_bytes, content: None })
-    }
-
-    /// Has the content kept.
-    pub(crate) fn keep(&mut self) {
-        self.content = Some(Vec::new());
-    }
-
-    /// The content, as far as it was kept.
-    pub(crate) fn into_content(self) -> Vec<u8> {
-        self.content.unwrap_or_default()
+        let (chunked, line) = (framing == Framing::Chunked, Vec::new());
+        Ok(Self { next, chunked, left, line, allowed: limits.body_bytes, overhead: limits.head_bytes })
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        matches!(self.state, State::Done)
+        self.next == Part::Nothing
     }
 
-    /// Takes bytes as they come; returns how many belong to the body. It is done when [`is_done`](Self::is_done).
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
-        let mut taken = 0;
-        while taken < bytes.len() && !self.is_done() {
-            match &mut self.state {
-                State::Done => {}
-                State::Data { left, chunked } => {
-                    let step = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - taken);
-                    if let Some(content) = &mut self.content {
-                        content.extend(&bytes[taken..taken + step]);
-                    }
-                    taken += step;
-                    *left -= step as u64;
-                    if *left == 0 {
-                        self.state = match *chunked {
-                            true => State::Line { kind: Line::AfterData, text: Vec::new() },
-                            false => State::Done,
-                        };
-                    }
+    /// Takes bytes as they come, and hands on what is content; returns how many belong to the body. It is done when
+    /// [`is_done`](Self::is_done).
+    pub(crate) fn take(&mut self, bytes: &[u8], mut content: impl FnMut(&[u8])) -> Result<usize, Refusal> {
+        let mut rest = bytes;
+        while let Some((byte, after)) = rest.split_first()
+            && !self.is_done()
+        {
+            if self.next == Part::Data {
+                let (data, after) = rest.split_at(rest.len().min(usize::try_from(self.left).unwrap_or(usize::MAX)));
+                content(data);
+                self.left -= data.len() as u64;
+                if self.left == 0 {
+                    self.next = if self.chunked { Part::AfterData } else { Part::Nothing };
                 }
-                State::Line { kind, text } => {
-                    let byte = bytes[taken];
-                    taken += 1;
-                    self.overhead = self
-                        .overhead
-                        .checked_sub(1)
-                        .ok_or_else(|| Refusal::new(431, "the chunk sizes and trailers are too long"))?;
-                    match (byte, text.last()) {
-                        (b'\n', Some(b'\r')) => {
-                            text.pop();
-                            let (kind, text) = (*kind, std::mem::take(text));
-                            self.line_over(kind, &text)?;
-                        }
-                        (b'\n', _) | (_, Some(b'\r')) => {
-                            return Err(Refusal::bad("a line of the chunked body does not end in CR LF"));
-                        }
-                        (byte, _) if *kind == Line::AfterData && byte != b'\r' => {
-                            return Err(Refusal::bad("a chunk is longer than its size"));
-                        }
-                        (byte, _) => text.push(byte),
-                    }
+                rest = after;
+                continue;
+            }
+            let too_much = || Refusal::new(431, "the chunk sizes and trailers are too long");
+            self.overhead = self.overhead.checked_sub(1).ok_or_else(too_much)?;
+            self.line.push(*byte);
+            rest = after;
+            match self.line[..] {
+                [.., b'\r', b'\n'] => self.line_over()?,
+                [.., b'\n'] | [.., b'\r', _] => {
+                    return Err(Refusal::bad("a line of the chunked body does not end in CR LF"));
                 }
+                [first, ..] if self.next == Part::AfterData && first != b'\r' => {
+                    return Err(Refusal::bad("a chunk is longer than its size"));
+                }
+                _ => {}
             }
         }
-        Ok(taken)
+        Ok(bytes.len() - rest.len())
     }
 
-    fn line_over(&mut self, kind: Line, text: &[u8]) -> Result<(), Refusal> {
-        self.state = match kind {
-            Line::AfterData => State::Line { kind: Line::Size, text: Vec::new() },
-            Line::Trailer if text.is_empty() => State::Done,
-            Line::Trailer => {
-                let mut storage = [httparse::EMPTY_HEADER; 1];
-                let line = [text, b"\r\n\r\n"].concat();
-                if !matches!(httparse::parse_headers(&line, &mut storage), Ok(httparse::Status::Complete(_))) {
-                    return Err(Refusal::bad("a trailer field is malformed"));
-                }
-                State::Line { kind: Line::Trailer, text: Vec::new() }
-            }
-            Line::Size => match chunk_size(text)? {
-                0 => State::Line { kind: Line::Trailer, text: Vec::new() },
+    fn line_over(&mut self) -> Result<(), Refusal> {
+        let line = std::mem::take(&mut self.line);
+        self.next = match (self.next, line.strip_suffix(b"\r\n").unwrap_or(&line)) {
+            (Part::Size, size) => match chunk_size(size)? {
+                0 => Part::Trailer,
                 size => {
-                    self.allowed = self.allowed.checked_sub(size).ok_or_else(|| too_large(self.allowed))?;
-                    State::Data { left: size, chunked: true }
+                    self.allowed = self.allowed.checked_sub(size).ok_or_else(too_long)?;
+                    self.left = size;
+                    Part::Data
                 }
             },
+            (Part::Trailer, []) => Part::Nothing,
+            (Part::Trailer, _) => {
+                let field = httparse::parse_headers(&[&line[..], b"\r\n"].concat(), &mut [httparse::EMPTY_HEADER; 1])
+                    .map(|status| status.is_complete());
+                if field != Ok(true) {
+                    return Err(Refusal::bad("a trailer field is malformed"));
+                }
+                Part::Trailer
+            }
+            _ => Part::Size,
         };
         Ok(())
     }
 }
 
-fn too_large(most: u64) -> Refusal {
-    Refusal::new(413, format!("the body is longer than {most} bytes; none is needed"))
+fn too_long() -> Refusal {
+    Refusal::new(413, "the body is longer than the limit")
 }
 
 /// RFC 9112 section 7.1: a hexadecimal number, then perhaps extensions, which are ignored.

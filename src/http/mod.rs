@@ -1,5 +1,9 @@
-//! HTTP/1.1: bytes in, a request or a refusal out; a response in, bytes out. Over the types of the `http` crate.
-//! Knows no likes.
+//! HTTP/1.1, over the types of the `http` crate, some of which are here for a handler such as that of
+//! [`Server::fallback`](crate::Server::fallback).
+//!
+//! Bytes in, a request or a refusal out; a response in, bytes out. Knows no likes.
+
+pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 
 pub(crate) mod body;
 pub(crate) mod head;

@@ -56,28 +56,34 @@ impl<'s> RequestReader<'s> {
         Self { stream, buffer: early, served: false, timeout: None }
     }
 
-    /// Waits for a request and reads it; its body too, which is thrown away unless it is a form or JSON.
-    pub(crate) fn request(&mut self, limits: &Limits) -> Result<Request, RequestError> {
+    /// Waits for a request and reads it, its body too; which is kept if it is wanted.
+    pub(crate) fn request(
+        &mut self,
+        limits: &Limits,
+        is_body_wanted: impl FnOnce(&Request) -> bool,
+    ) -> Result<Request, RequestError> {
         let mut request = self.head(limits)?;
         let mut body = BodyReader::new(request.framing, limits)?;
-        if request.content().is_some() {
-            body.keep();
-            if request.expects_continue && !body.is_done() && self.buffer.is_empty() {
-                let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
-                write_within(self.stream, go_on, limits.write_deadline).map_err(|_| RequestError::Ended)?;
-            }
-        } else if !body.is_done() && (request.expects_continue || request.asks_for_websocket()) {
+        let is_wanted = is_body_wanted(&request);
+        if !body.is_done() && !is_wanted && (request.expects_continue || request.asks_for_websocket()) {
             // The client may hold its body back until it is answered (RFC 9110 section 10.1.1), or takes what follows
             // for a WebSocket's already. So the response comes first, and the connection closes after it.
             request.keep_alive = false;
             return Ok(request);
         }
+        if is_wanted && request.expects_continue && self.buffer.is_empty() && !body.is_done() {
+            let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+            write_within(self.stream, go_on, limits.write_deadline).map_err(|_| RequestError::Ended)?;
+        }
         let deadline = due_in(limits.request_time);
         loop {
-            let taken = body.take(&self.buffer)?;
+            let taken = body.take(&self.buffer, |bytes| {
+                if is_wanted {
+                    request.body.extend(bytes);
+                }
+            })?;
             self.buffer.drain(..taken);
             if body.is_done() {
-                request.body = body.into_content();
                 return Ok(request);
             }
             self.read(STEP, deadline)?;

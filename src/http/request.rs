@@ -12,7 +12,7 @@ use ::http::{
 };
 use std::net::Ipv6Addr;
 
-/// A request, as far as its head says.
+/// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) method: Method,
@@ -28,11 +28,11 @@ pub(crate) struct Request {
     pub(crate) expects_continue: bool,
     /// Whether another request may follow on the connection.
     pub(crate) keep_alive: bool,
-    /// The body, where it is a form or JSON and has been read.
+    /// Empty where nobody wants it.
     pub(crate) body: Vec<u8>,
 }
 
-/// What a body is written in that is not thrown away.
+/// What a body is written in that says something here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     /// `application/x-www-form-urlencoded`
@@ -77,7 +77,7 @@ pub(crate) fn request_line(line: &[u8]) -> Result<RequestLine, Refusal> {
 }
 
 impl Request {
-    /// Reads the lines after the request line, `count` fields and the empty line.
+    /// Reads the lines after the request line, `count` fields and the empty line. The body is still to come.
     pub(crate) fn new((method, target, version): RequestLine, lines: &[u8], count: usize) -> Result<Self, Refusal> {
         let malformed = || Refusal::bad("a header field is malformed");
         let mut storage = vec![httparse::EMPTY_HEADER; count];
@@ -113,10 +113,11 @@ impl Request {
         // unseen what follows. So where none comes of it, nothing more is read as a request.
         let asks_for_more = fields.contains_key(UPGRADE) || method == Method::CONNECT;
         let keep_alive = version == Version::HTTP_11 && !has_token(&fields, CONNECTION, "close") && !asks_for_more;
-        Ok(Self { method, target, version, fields, host, framing, expects_continue, keep_alive, body: Vec::new() })
+        let body = Vec::new();
+        Ok(Self { method, target, version, fields, host, framing, expects_continue, keep_alive, body })
     }
 
-    /// What the body is written in, if it is to be kept.
+    /// What the body is written in, if that can say something here.
     pub(crate) fn content(&self) -> Option<Content> {
         let kind = self.fields.get(CONTENT_TYPE)?.to_str().ok()?.split(';').next()?.trim();
         let is = |name| kind.eq_ignore_ascii_case(name);

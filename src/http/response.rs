@@ -3,16 +3,29 @@
 use crate::http::Refusal;
 use ::http::{HeaderValue, StatusCode};
 use std::{
+    borrow::Cow,
     fmt,
     io::Write,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+/// Fields that only the server knows.
+const OURS: [&str; 8] = [
+    "connection",
+    "content-length",
+    "date",
+    "keep-alive",
+    "proxy-connection",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    fields: Vec<(&'static str, HeaderValue)>,
+    fields: Vec<(Cow<'static, str>, HeaderValue)>,
     body: Vec<u8>,
 }
 
@@ -33,7 +46,7 @@ impl Response {
     /// Adds a field. The value is one of ours or of a field that was read, so it fits a field.
     pub(crate) fn field(mut self, name: &'static str, value: impl TryInto<HeaderValue>) -> Self {
         match value.try_into() {
-            Ok(value) => self.fields.push((name, value)),
+            Ok(value) => self.fields.push((name.into(), value)),
             Err(_) => debug_assert!(false, "the value of {name} does not fit a field"),
         }
         self
@@ -55,8 +68,9 @@ impl Response {
         for (name, value) in &self.fields {
             bytes.extend([name.as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
         }
-        // A 204 has no content by definition; a 304's would be that of the 200 (RFC 9110 section 8.6).
-        if !matches!(self.status, 204 | 304) {
+        // A 204 has no content by definition; a 304's would be that of the 200 (RFC 9110 section 8.6), as that of a
+        // response to HEAD would be, if it is known.
+        if !(matches!(self.status, 204 | 304) || head_only && self.body.is_empty()) {
             let _ = write!(bytes, "Content-Length: {}\r\n", self.body.len());
         }
         if !keep_alive {
@@ -68,6 +82,21 @@ impl Response {
             bytes.extend(&self.body);
         }
         bytes
+    }
+}
+
+/// Status, fields and body of a host program's response. What frames it, and what becomes of the connection, is not its
+/// say: those fields are left out, and so is a body that cannot be (RFC 9110 section 15).
+impl From<::http::Response<Vec<u8>>> for Response {
+    fn from(response: ::http::Response<Vec<u8>>) -> Self {
+        let (head, mut body) = response.into_parts();
+        if matches!(head.status.as_u16(), 204 | 205 | 304) {
+            body.clear();
+        }
+        let is_theirs = |name: &str| !OURS.contains(&name);
+        let fields = head.headers.iter().filter(|(name, _)| is_theirs(name.as_str()));
+        let fields = fields.map(|(name, value)| (name.as_str().to_owned().into(), value.clone())).collect();
+        Self { status: head.status.as_u16(), fields, body }
     }
 }
 

@@ -39,11 +39,14 @@ pub(crate) struct News {
 }
 
 impl Counters {
-    /// Notes a handle of a counter. Returns those who are shown it, and whether its count is known.
-    pub(crate) fn hold(&mut self, post: &Post) -> (Arc<Audience>, bool) {
-        let counter = self.in_use.entry(post.clone()).or_default();
+    /// Notes a handle of a counter. Returns the post, of which one copy serves all; those who are shown it; and whether
+    /// its count is known.
+    pub(crate) fn hold(&mut self, post: &Post) -> (Post, Arc<Audience>, bool) {
+        let entry = self.in_use.entry(post.clone());
+        let post = entry.key().clone();
+        let counter = entry.or_default();
         counter.handles += 1;
-        (counter.audience.clone(), counter.count.is_some())
+        (post, counter.audience.clone(), counter.count.is_some())
     }
 
     /// Notes that a handle is gone.

@@ -29,25 +29,19 @@ impl Dialect {
         match self {
             Self::Bare => text_frame(&count.likes.to_string(), bytes),
             Self::Json => {
+                // The default counter has no name.
+                let post = match post.name() {
+                    "" => String::new(),
+                    name => format!(",\"post\":{}", serde_json::Value::from(name)),
+                };
+                let Count { likes, version } = count;
+                let liked = personal.liked.map_or_else(String::new, |liked| format!(",\"liked\":{liked}"));
                 let boot = personal.boot.map_or_else(String::new, |boot| format!(",\"boot\":\"{boot}\""));
-                let state = state_of(post, count, personal.liked);
-                text_frame(&format!("{{\"type\":\"count\"{state}{boot}}}"), bytes);
+                let text =
+                    format!("{{\"type\":\"count\"{post},\"numLikes\":{likes},\"version\":{version}{liked}{boot}}}");
+                text_frame(&text, bytes);
             }
         }
-    }
-}
-
-/// The members of a JSON object that say how a post stands, with a comma before each. The default counter has no name.
-pub(crate) fn state_of(post: &Post, Count { likes, version }: Count, liked: Option<bool>) -> String {
-    let liked = liked.map_or_else(String::new, |liked| format!(",\"liked\":{liked}"));
-    format!("{},\"numLikes\":{likes},\"version\":{version}{liked}", name_of(post))
-}
-
-/// The member of a JSON object that names a post, with a comma before it; nothing for the default counter.
-pub(crate) fn name_of(post: &Post) -> String {
-    match post.name() {
-        "" => String::new(),
-        name => format!(",\"post\":{}", serde_json::Value::from(name)),
     }
 }
 

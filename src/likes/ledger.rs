@@ -277,18 +277,18 @@ impl Core {
     }
 
     /// Makes a handle of a counter, whose count is read from the store if nobody has one.
-    pub(crate) fn hold(&self, post: &Post) -> Result<Arc<Audience>> {
-        let (audience, known) = lock(&self.state).counters.hold(post);
+    pub(crate) fn hold(&self, post: &Post) -> Result<(Post, Arc<Audience>)> {
+        let (post, audience, known) = lock(&self.state).counters.hold(post);
         if !known {
             match self.read(&[(post.clone(), None)]) {
-                Ok(read) => lock(&self.state).counters.know(post, read[0].0),
+                Ok(read) => lock(&self.state).counters.know(&post, read[0].0),
                 Err(e) => {
-                    self.release(post);
+                    self.release(&post);
                     return Err(e);
                 }
             }
         }
-        Ok(audience)
+        Ok((post, audience))
     }
 
     pub(crate) fn release(&self, post: &Post) {

@@ -109,7 +109,7 @@ impl Likes {
     }
 
     fn of(post: Post, ledger: Ledger) -> Result<Self> {
-        let audience = ledger.core().hold(&post)?;
+        let (post, audience) = ledger.core().hold(&post)?;
         let core = ledger.core().clone();
         Ok(Self { counter: Arc::new(InUse { post, audience, core }), ledger })
     }
@@ -276,12 +276,17 @@ impl fmt::Debug for Likes {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::store::change::{BatchId, Change};
+    use crate::{
+        likes::{dialect::Dialect, outbox::tests::Pipe},
+        store::change::{BatchId, Change},
+    };
 
     /// A counter in memory.
     #[derive(Default)]
     pub(crate) struct Memory {
         likes: u64,
+        /// It does not know what it holds.
+        breaks: bool,
     }
 
     impl Store for Memory {
@@ -290,11 +295,51 @@ pub(crate) mod tests {
         }
 
         fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
+            if self.breaks {
+                return Err(Error::Stopped("as planned".to_owned()));
+            }
             let apply = |change: &Change| {
                 self.likes += change.likes();
                 Outcome::Applied(Count { likes: self.likes, version: self.likes })
             };
             Ok(changes.iter().map(apply).collect())
         }
+    }
+
+    /// A client that takes nothing for now.
+    fn stuck_client(likes: &Likes) -> (Arc<Pipe>, Arc<Outbox>, Registration) {
+        let pipe = Pipe::new(0);
+        let outbox = Arc::new(Outbox::new(pipe.clone(), Duration::MAX, Dialect::Bare, None));
+        let registration = likes.join(&outbox, None).unwrap();
+        (pipe, outbox, registration)
+    }
+
+    fn until_it_takes(pipe: &Pipe, last: &str) {
+        pipe.make_room(1000);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while pipe.frames().last().is_none_or(|frame| !frame.ends_with(last)) {
+            assert!(Instant::now() < deadline, "{last} was to come: {:?}", pipe.frames());
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_client_that_is_behind_when_the_counter_is_closed_is_shown_the_final_count_later() {
+        let likes = Likes::with_store(Memory::default()).unwrap();
+        let (pipe, ..) = stuck_client(&likes);
+        let (pipe_that_stays, _outbox, _registration) = stuck_client(&likes);
+        likes.like().unwrap();
+        assert_eq!(likes.close(Duration::MAX).unwrap(), 1);
+        until_it_takes(&pipe_that_stays, "1");
+        assert!(pipe.frames().is_empty(), "one that has left is shown nothing");
+    }
+
+    #[test]
+    fn a_client_that_is_behind_when_the_counter_stops_for_good_gets_its_close_frame_later() {
+        let likes = Likes::with_store(Memory { breaks: true, ..Memory::default() }).unwrap();
+        let (pipe, outbox, _registration) = stuck_client(&likes);
+        assert!(matches!(likes.like(), Err(Error::Stopped(_))));
+        assert!(!outbox.close(Some(1001), "over").fell_behind, "it is looked after already");
+        until_it_takes(&pipe, "over");
     }
 }

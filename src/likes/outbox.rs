@@ -25,6 +25,9 @@ use tungstenite::protocol::frame::{
     coding::{CloseCode, OpCode},
 };
 
+/// Bytes that may wait for a client before nothing more is read from it.
+const MUCH: usize = 4 * 1024;
+
 /// What an outbox sends on: a socket, or in a test what stands in for one.
 pub(crate) trait Wire: Send + Sync {
     /// Hands over as many bytes as are taken at once, without waiting; `WouldBlock` where that is none.
@@ -96,12 +99,12 @@ struct Gate {
     /// Frames and parts of one that the kernel has not taken yet. They go out before anything else.
     unsent: Vec<u8>,
     /// How many of the frames in `unsent` are counts.
-    counts_unsent: u64,
+    counts_unsent: u32,
     /// What the client is shown. Most are shown one counter, so the first slot stands here itself.
     first: Slot,
     others: Vec<Slot>,
     /// How many slots have a count waiting.
-    waiting: usize,
+    waiting: u32,
     /// What the client is told with its first count.
     boot: Option<Arc<str>>,
     /// Since when `unsent` has not been sent whole. A part that is taken does not put the deadline off.
@@ -120,16 +123,32 @@ struct Gate {
 struct Slot {
     /// `None` where nothing is shown: the slot is free.
     post: Option<Post>,
-    /// The visitor on whose behalf the post is watched.
-    visitor: Option<VisitorKey>,
     /// The first count has been shown, or waits to be. What rounds bring before that is kept for it.
     begun: bool,
     /// The newest count, to go out after `unsent`.
     waiting: Option<Count>,
+    /// The version that went out last, or stands in `unsent`.
+    last: u64,
+    /// The visitor on whose behalf the post is watched. Apart, so that a slot without one is small.
+    visitor: Option<Box<Visitor>>,
+}
+
+struct Visitor {
+    key: VisitorKey,
     /// Whether the visitor likes the post, to go out with the next count.
     liked: Option<bool>,
-    /// The version that went out last, or stands in `unsent`.
-    last: Option<u64>,
+}
+
+impl Slot {
+    fn take_liked(&mut self) -> Option<bool> {
+        self.visitor.as_mut().and_then(|visitor| visitor.liked.take())
+    }
+
+    fn set_liked(&mut self, liked: Option<bool>) {
+        if let Some(visitor) = &mut self.visitor {
+            visitor.liked = liked.or(visitor.liked);
+        }
+    }
 }
 
 impl Outbox {
@@ -147,6 +166,7 @@ impl Outbox {
             gate.others.push(Slot::default());
             gate.others.len()
         });
+        let visitor = visitor.map(|key| Box::new(Visitor { key, liked: None }));
         *gate.slot(index) = Slot { post: Some(post), visitor, ..Slot::default() };
         index
     }
@@ -159,12 +179,14 @@ impl Outbox {
         }
         let slot = gate.slot(slot);
         slot.begun = true;
-        // A mind that a round has brought is as new as its count.
         let newer = slot.waiting.is_some_and(|waiting| waiting.version > count.version);
         if !newer {
-            (slot.waiting, slot.liked) = (Some(count), liked);
+            slot.waiting = Some(count);
+            slot.take_liked();
         }
-        slot.liked = slot.liked.or(liked);
+        // A mind that a round has brought is as new as its count.
+        let brought = slot.take_liked();
+        slot.set_liked(brought.or(liked));
         gate.waiting += 1;
         let frames = if gate.unsent.is_empty() { self.flush_through(&mut gate) } else { 0 };
         gate.sent(frames)
@@ -183,7 +205,7 @@ impl Outbox {
     pub(crate) fn release(&self, slot: usize) {
         let mut gate = lock(&self.gate);
         let freed = std::mem::take(gate.slot(slot));
-        gate.waiting -= usize::from(freed.begun && freed.waiting.is_some());
+        gate.waiting -= u32::from(freed.begun && freed.waiting.is_some());
     }
 
     fn offer_through(&self, gate: &mut Gate, index: usize, round: &Round) -> u64 {
@@ -192,23 +214,25 @@ impl Outbox {
         let closed = gate.closed;
         let slot = gate.slot(index);
         // A fan-out may still hold the slot of a post that is not watched any more, and that has another one by now.
-        if closed || slot.post.as_ref() != Some(round.post()) {
+        if closed || !slot.post.as_ref().is_some_and(|post| post.is(round.post())) {
             return 0;
         }
-        let last = slot.waiting.map(|count| count.version).or(slot.last);
-        if last.is_some_and(|last| last >= newest.version) {
+        let last = slot.waiting.map_or(slot.last, |count| count.version);
+        if last >= newest.version {
             return 0;
         }
-        slot.liked = slot.visitor.and_then(|visitor| round.mind(visitor)).or(slot.liked);
+        if let Some(visitor) = &mut slot.visitor {
+            visitor.liked = round.mind(visitor.key).or(visitor.liked);
+        }
         if behind || !slot.begun {
             let before = slot.waiting.replace(newest);
             let is_further = slot.begun && before.is_none();
-            gate.waiting += usize::from(is_further);
+            gate.waiting += u32::from(is_further);
             return 0;
         }
 
-        let first = round.counts().partition_point(|count| Some(count.version) <= last);
-        let liked = slot.liked.take();
+        let first = round.counts().partition_point(|count| count.version <= last);
+        let liked = slot.take_liked();
         let own; // what is told to this client alone
         let (encoded, skipped) = if liked.is_some() {
             own = round.encode(self.dialect, first, Personal { liked, boot: None });
@@ -221,7 +245,7 @@ impl Outbox {
         let taken = self.send(gate, bytes);
         let slot = gate.slot(index);
         if taken == bytes.len() {
-            slot.last = Some(newest.version);
+            slot.last = newest.version;
             return (round.counts().len() - first) as u64;
         }
         if gate.broken {
@@ -238,10 +262,11 @@ impl Outbox {
         }
         let slot = gate.slot(index);
         if whole > skipped {
-            slot.last = Some(round.counts()[first + whole - skipped - 1].version);
+            slot.last = round.counts()[first + whole - skipped - 1].version;
         }
-        if slot.last < Some(newest.version) {
-            (slot.waiting, slot.liked) = (Some(newest), liked);
+        if slot.last < newest.version {
+            slot.waiting = Some(newest);
+            slot.set_liked(liked);
             gate.waiting += 1;
         }
         frames
@@ -255,6 +280,20 @@ impl Outbox {
             self.append(&mut gate, frames);
         }
         gate.standing()
+    }
+
+    /// The same for somebody who does not wait: the client may [fall behind](Sent::fell_behind).
+    pub(crate) fn tell(&self, frames: &[u8]) -> Sent {
+        let mut gate = lock(&self.gate);
+        if !gate.closed {
+            self.append(&mut gate, frames);
+        }
+        gate.sent(0)
+    }
+
+    /// Whether more than a little waits to be sent.
+    pub(crate) fn holds_much(&self) -> bool {
+        lock(&self.gate).unsent.len() > MUCH
     }
 
     /// Sends a close frame, after which nothing more goes out. A second one is not sent (RFC 6455 section 5.5.1).
@@ -324,7 +363,7 @@ impl Outbox {
                 }
                 break;
             }
-            frames += std::mem::take(&mut gate.counts_unsent);
+            frames += u64::from(std::mem::take(&mut gate.counts_unsent));
         }
         frames
     }
@@ -342,6 +381,7 @@ impl Outbox {
     }
 
     /// One attempt: how many bytes the kernel took. It keeps the time since when something is left over.
+    #[inline]
     fn send(&self, gate: &mut Gate, bytes: &[u8]) -> usize {
         let taken = match self.wire.send_now(bytes) {
             Ok(taken) => taken,
@@ -352,7 +392,9 @@ impl Outbox {
             }
         };
         if taken == bytes.len() {
-            gate.stuck_since = None;
+            if gate.stuck_since.is_some() {
+                gate.stuck_since = None;
+            }
         } else {
             gate.stuck_since.get_or_insert_with(Instant::now);
         }
@@ -382,11 +424,12 @@ impl Gate {
         let (mut unsent, mut counts) = (std::mem::take(&mut self.unsent), 0);
         let mut boot = self.boot.take();
         for slot in self.slots().filter(|slot| slot.begun) {
+            let liked = if slot.waiting.is_some() { slot.take_liked() } else { None };
             if let (Some(post), Some(count)) = (&slot.post, slot.waiting.take()) {
                 let boot = boot.take();
-                let personal = Personal { liked: slot.liked.take(), boot: boot.as_deref() };
+                let personal = Personal { liked, boot: boot.as_deref() };
                 dialect.encode(post, count, personal, &mut unsent);
-                slot.last = Some(count.version);
+                slot.last = count.version;
                 counts += 1;
             }
         }

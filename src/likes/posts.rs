@@ -2,10 +2,15 @@
 
 use crate::{
     error::{Error, Result},
-    likes::{Answer, Likes, ledger::Ledger, sync::lock},
+    likes::{
+        Answer, Likes, answer_of,
+        ledger::Ledger,
+        outbox::Outbox,
+        sync::{Arc, lock},
+    },
     store::{
         Store, StoreLimits,
-        change::{ChangeKind, Count, Post, VisitorKey},
+        change::{ChangeKind, Count, Outcome, Post, VisitorKey},
         open_store,
     },
 };
@@ -111,8 +116,34 @@ impl Posts {
         self.post(name)?.change(ChangeKind::Delete)
     }
 
-    /// How many are shown a count, of whatever post.
-    pub(crate) fn watching(&self) -> usize {
+    /// Has a change saved, and the client told what becomes of it: `encode` makes the frame.
+    pub(crate) fn submit(
+        &self,
+        post: &Post,
+        kind: ChangeKind,
+        client: &Arc<Outbox>,
+        encode: impl FnOnce(Result<Answer>) -> Vec<u8> + Send + 'static,
+    ) -> Result<()> {
+        if *post != Post::default() && !self.has_many() {
+            return Err(Error::OneCounter);
+        }
+        let asked = matches!(kind, ChangeKind::Likes(_) | ChangeKind::Visitor { liked: true, .. });
+        // Not a handle, which the broadcaster must not be the last to have.
+        let (core, client) = (Arc::downgrade(self.ledger.core()), client.clone());
+        let then = Box::new(move |outcome: Result<Outcome>| {
+            let frame = encode(outcome.and_then(|outcome| answer_of(outcome, asked)));
+            if client.tell(&frame).fell_behind
+                && let Some(core) = core.upgrade()
+            {
+                core.look_after(client);
+            }
+        });
+        self.ledger.core().accept(post, kind, |batch, place| batch.tell_of(place, then))
+    }
+
+    /// How many are shown a counter, over all counters.
+    #[must_use]
+    pub fn watching(&self) -> usize {
         lock(&self.ledger.core().state).counters.watching()
     }
 
@@ -120,6 +151,11 @@ impl Posts {
     #[cfg(test)]
     pub(crate) fn in_memory(&self) -> usize {
         lock(&self.ledger.core().state).counters.audiences().len()
+    }
+
+    /// The name of this start of the server.
+    pub(crate) fn boot(&self) -> Arc<str> {
+        self.ledger.core().boot.clone()
     }
 
     /// Whether the store keeps more than the default counter.

@@ -19,6 +19,9 @@ use std::{
 /// Stack of a connection's thread. Only the pages that are touched are held, three of them.
 pub(crate) const STACK: usize = 128 * 1024;
 
+/// The same where a handler of a host program's runs on it: as much as the standard library gives.
+pub(crate) const FALLBACK_STACK: usize = 2 * 1024 * 1024;
+
 /// Connections of a listener that are accepted between two looks at whether the server is to stop.
 const TURN: usize = 64;
 
@@ -115,7 +118,7 @@ impl<'s> Acceptor<'s> {
             self.is_short("there are as many as the limit allows");
             return self.refuse(stream, "too many connections");
         };
-        match thread::Builder::new().stack_size(STACK).spawn(move || entry.serve(Vec::new())) {
+        match thread::Builder::new().stack_size(self.service.stack()).spawn(move || entry.serve(Vec::new())) {
             Ok(_) if self.short.is_some_and(|last| last.elapsed() >= SHORTAGE_OVER) => {
                 self.short = None;
                 log::info!("connections are accepted again");
@@ -152,7 +155,10 @@ fn wait(fds: &mut [PollFd<'_>], time: Option<Duration>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{likes::Likes, likes::tests::Memory, server::Server};
+    use crate::{
+        likes::{Likes, tests::Memory},
+        server::Server,
+    };
 
     /// With as many connections waiting.
     fn with_acceptor(waiting: usize, test: impl FnOnce(&mut Acceptor<'_>)) {

@@ -4,7 +4,7 @@
 //! stop short of what the system allows, whatever the limit says. An eighth is kept for everything else: the store's
 //! files, refused connections and those to the metrics, the threads of a fan-out, threads that are just ending.
 
-use crate::{limits::Limits, server::acceptor::STACK};
+use crate::limits::Limits;
 use rustix::process::{Resource, getrlimit};
 use std::fs;
 
@@ -20,10 +20,10 @@ const HEAP: u64 = 64 << 20;
 /// How many connections fit into what the system allows, and what that is.
 type Fit = (u64, String);
 
-/// Connections that fit into what the system allows, besides those that are held. Where these are fewer than the
+/// Connections, with a thread of such a stack each, that fit into what the system allows, besides those that are held. Where these are fewer than the
 /// limit, it is logged what to raise.
-pub(crate) fn capacity(limits: &Limits, held: usize) -> usize {
-    let each = (2 * STACK + limits.head_bytes + limits.message_bytes) as u64;
+pub(crate) fn capacity(limits: &Limits, stack: usize, held: usize) -> usize {
+    let each = (2 * stack + limits.head_bytes + limits.message_bytes) as u64;
     let more_heaps = "ulimit -v; MALLOC_ARENA_MAX=2 saves some of it";
     let fits = [
         descriptors(),
@@ -90,6 +90,7 @@ fn read(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::acceptor::STACK;
 
     #[test]
     fn an_eighth_is_kept_but_no_less_than_is_needed_and_no_more_than_half() {

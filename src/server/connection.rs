@@ -3,7 +3,6 @@
 use crate::{
     http::reader::{RequestError, RequestReader, close_in_stages, write_within},
     http::response::Response,
-    likes::Likes,
     likes::dialect::Dialect,
     likes::outbox::Outbox,
     limits::due_in,
@@ -12,7 +11,8 @@ use crate::{
     server::routes::{self, Answer},
     server::service::Kind,
     server::state::State,
-    websocket::{self, Ending, code},
+    server::watcher::Watcher,
+    websocket::{Handshake, Session},
 };
 use ::http::Method;
 use std::{io, net::TcpStream, sync::Arc, time::SystemTime};
@@ -39,7 +39,7 @@ pub(crate) fn serve(
     let mut reader = RequestReader::new(stream, early);
     let write = |bytes: &[u8]| write_within(stream, bytes, state.limits.write_deadline);
     loop {
-        let request = match reader.request(&state.limits) {
+        let request = match reader.request(&state.limits, |request| routes::wants_body(state, request)) {
             Ok(request) => request,
             Err(RequestError::Ended) => return Ok(()),
             Err(RequestError::Refused(refusal)) => {
@@ -51,24 +51,26 @@ pub(crate) fn serve(
                 return Ok(());
             }
         };
+        let (head_only, keep_alive) = (request.method == Method::HEAD, request.keep_alive);
         let answer = match kind {
-            Kind::Public => routes::answer(state, &request, &mut peer),
+            Kind::Public => routes::answer(state, request, &mut peer),
             Kind::Metrics => routes::answer_metrics(state, &request),
         };
         let response = match answer {
             Answer::Response(response) => response,
-            Answer::Upgrade(bytes, likes) => {
-                drop(request); // nobody needs it as long as the WebSocket lives
-                peer.watch(likes.clone());
-                write(&bytes)?;
-                let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, Dialect::Bare, None));
+            Answer::Upgrade(Handshake { response, json }, likes) => {
+                write(&response)?;
+                let (dialect, boot) =
+                    if json { (Dialect::Json, Some(state.posts.boot())) } else { (Dialect::Bare, None) };
+                let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, dialect, boot));
                 upgraded(&outbox);
-                watch(state, &likes, stream, &outbox, reader.into_rest(), &mut peer);
+                peer.watch(likes);
+                watch(state, stream, &outbox, dialect, reader.into_rest(), &mut peer);
                 return Ok(());
             }
         };
-        let keep_alive = request.keep_alive && !state.is_stopping();
-        write(&response.encode(request.method == Method::HEAD, keep_alive, SystemTime::now()))?;
+        let keep_alive = keep_alive && !state.is_stopping();
+        write(&response.encode(head_only, keep_alive, SystemTime::now()))?;
         if !keep_alive {
             close_in_stages(stream, due_in(state.limits.close_within));
             return Ok(());
@@ -77,15 +79,26 @@ pub(crate) fn serve(
 }
 
 /// Shows a client the counts, and takes its likes.
-fn watch(state: &State, likes: &Likes, stream: &TcpStream, outbox: &Arc<Outbox>, early: Vec<u8>, peer: &mut Peer<'_>) {
-    let Ok(_registration) = likes.join(outbox, None) else { return };
+fn watch<'s>(
+    state: &'s State,
+    stream: &TcpStream,
+    outbox: &Arc<Outbox>,
+    dialect: Dialect,
+    early: Vec<u8>,
+    peer: &mut Peer<'s>,
+) {
+    let session = Session { stream, outbox, limits: &state.limits, metrics: state.likes.metrics() };
+    let registration = match dialect {
+        Dialect::Bare => peer.watched().join(outbox, None).ok(),
+        Dialect::Json => None, // nothing is watched before the client says so
+    };
     if state.is_stopping() {
         // The stop may have told everyone before this one came in.
         state.close(outbox);
     }
-    let ending = websocket::run(stream, outbox, early, &state.limits, peer);
-    // What the client's messages mean is judged, and counted, where they are taken; how they come, in the session.
-    if let Ending::Closed(code::PROTOCOL_ERROR | code::INVALID_PAYLOAD | code::MESSAGE_TOO_BIG) = ending {
-        state.likes.metrics().refused(Refused::BadMessage);
+    match dialect {
+        Dialect::Bare => session.run(early, peer),
+        Dialect::Json => session.run(early, &mut Watcher::new(state, peer, outbox)),
     }
+    drop(registration);
 }

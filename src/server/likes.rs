@@ -7,7 +7,7 @@ use crate::{
     http::response::Response,
     likes::Likes,
     metrics::Refused,
-    server::peer::{LikeRefused, Peer},
+    server::peer::{LikeRefusal, Peer},
     server::query::Parameters,
     server::state::State,
     store::change::{self, ChangeKind, Count, NameError, Post, VisitorKey},
@@ -83,8 +83,9 @@ fn try_change(state: &State, request: &Request, peer: &mut Peer<'_>) -> Result<R
     };
     let answer = peer.change(post, kind)?;
     if request.method == Method::POST && names_html(request) {
-        let back = page_to_show(request, parameters.back.as_deref());
-        return Ok(Response::new(303).field("Location", back).field("Cache-Control", "no-store"));
+        let page = page_to_show(request, parameters.back.as_deref());
+        let page = page.map_or_else(|| format!("{}/", state.prefix), str::to_owned);
+        return Ok(Response::new(303).field("Location", page).field("Cache-Control", "no-store"));
     }
     let has_visitor = parameters.visitor.is_some();
     let liked = Some(answer.liked).filter(|_| has_visitor && state.posts.remembers_visitors());
@@ -92,7 +93,12 @@ fn try_change(state: &State, request: &Request, peer: &mut Peer<'_>) -> Result<R
 }
 
 /// The counter that `GET /liveLikes` names.
-pub(crate) fn watched(state: &State, request: &Request) -> Result<Likes, Response> {
+pub(crate) fn watched(state: &State, request: &Request, json: bool) -> Result<Likes, Response> {
+    if json && request.target.query().is_some_and(|query| !query.is_empty()) {
+        // The posts of such a client are those that it says it watches.
+        let problem = Refusal::bad("no parameter is expected beside the subprotocol; watch posts by messages");
+        return Err(Problem::from(problem).response(state));
+    }
     let parameters = Parameters::of_query(request, &["post"]).map_err(Problem::from);
     let counter = parameters.and_then(|parameters| Ok(state.counter(parameters.post()?)?));
     counter.map_err(|problem| problem.response(state))
@@ -108,8 +114,8 @@ fn names_html(request: &Request) -> bool {
 }
 
 /// Where a browser goes on that has sent a form: to the page that the form names, or else to the one that it was on, if
-/// that is of the origin that the like came from; or else to ours. So no link that somebody makes up leads elsewhere.
-fn page_to_show(request: &Request, back: Option<&str>) -> String {
+/// that is of the origin that the like came from. So no link that somebody makes up leads elsewhere.
+fn page_to_show<'r>(request: &'r Request, back: Option<&'r str>) -> Option<&'r str> {
     let text = |name| request.fields.get(name).and_then(|value| value.to_str().ok());
     let is_web = |origin: &&str| {
         let Some(("http" | "https", host)) = origin.split_once("://") else { return false };
@@ -120,9 +126,8 @@ fn page_to_show(request: &Request, back: Option<&str>) -> String {
         let rest = url.strip_prefix(origin).filter(|_| url.bytes().all(|byte| byte.is_ascii_graphic()));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
     };
-    let origin = text(ORIGIN).filter(is_web);
-    let page = origin.and_then(|origin| [back, text(REFERER)].into_iter().flatten().find(|url| is_of(origin, url)));
-    page.unwrap_or("/").to_owned()
+    let origin = text(ORIGIN).filter(is_web)?;
+    [back, text(REFERER)].into_iter().flatten().find(|url| is_of(origin, url))
 }
 
 fn json(object: String) -> Response {
@@ -148,7 +153,7 @@ enum Problem {
     /// The request is not understood.
     Request(Refusal),
     /// It is understood, and not granted.
-    Refused(LikeRefused),
+    Refused(LikeRefusal),
 }
 
 impl Problem {
@@ -183,15 +188,15 @@ impl From<NameError> for Problem {
     }
 }
 
-impl From<LikeRefused> for Problem {
-    fn from(refused: LikeRefused) -> Self {
+impl From<LikeRefusal> for Problem {
+    fn from(refused: LikeRefusal) -> Self {
         Self::Refused(refused)
     }
 }
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        Self::Refused(LikeRefused::Counter(error))
+        Self::Refused(LikeRefusal::Counter(error))
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod access;
 pub(crate) mod allowed;
 mod capacity;
 mod connection;
+mod fallback;
 mod likes;
 pub(crate) mod page;
 mod peer;
@@ -13,6 +14,7 @@ mod rate;
 mod routes;
 pub(crate) mod service;
 mod state;
+mod watcher;
 
 use crate::{
     error::{Error, Result},
@@ -21,6 +23,7 @@ use crate::{
     server::acceptor::Acceptor,
     server::access::Access,
     server::allowed::AllowedPosts,
+    server::fallback::Fallback,
     server::page::Page,
     server::rate::Rate,
     server::service::{Kind, Service},
@@ -56,6 +59,8 @@ pub struct Server {
     limits: Limits,
     hosts: Vec<String>,
     origins: Vec<String>,
+    prefix: String,
+    fallback: Option<Fallback>,
     allowed: Option<AllowedPosts>,
 }
 
@@ -65,7 +70,9 @@ impl Server {
     #[must_use]
     pub fn new(posts: impl Into<Posts>) -> Self {
         let (page, limits) = (Page::default(), Limits::default());
-        Self { posts: posts.into(), page, limits, hosts: Vec::new(), origins: Vec::new(), allowed: None }
+        let (hosts, origins, allowed) = (Vec::new(), Vec::new(), None);
+        let posts = posts.into();
+        Self { posts, page, limits, hosts, origins, prefix: String::new(), fallback: None, allowed }
     }
 
     /// Serves this page instead of the built-in one.
@@ -90,7 +97,8 @@ impl Server {
         self
     }
 
-    /// Lets pages of this origin like and watch: `https://blog.example`, or `blog.example` under any scheme and port.
+    /// Lets pages of this origin like and watch: `https://blog.example`, `blog.example` under `http` and `https` and any
+    /// port, or `*` for pages of any origin, and those without one.
     ///
     /// Pages of the server's own origin always may, and those of any loopback name with the same port if the server
     /// is called by one.
@@ -105,6 +113,45 @@ impl Server {
     #[must_use]
     pub fn allow_posts(self, posts: AllowedPosts) -> Self {
         Self { allowed: Some(posts), ..self }
+    }
+
+    /// Puts all that is served under a path: with `/counter`, the page is at `/counter/` and the count at
+    /// `/counter/likes`. Without, at `/` and `/likes`.
+    ///
+    /// A page of one's own has to name its URLs accordingly; the built-in one does.
+    #[must_use]
+    pub fn prefix(self, path: impl AsRef<str>) -> Self {
+        let path = path.as_ref().trim_matches('/');
+        Self { prefix: if path.is_empty() { String::new() } else { format!("/{path}") }, ..self }
+    }
+
+    /// Has the host program answer every request for a path that is not the server's, in place of 404.
+    ///
+    /// ```
+    /// use live_likes::{Likes, Server, http::{Response, StatusCode}};
+    ///
+    /// # fn serve(likes: Likes) -> Server {
+    /// Server::new(likes).prefix("/counter").fallback(|request| match request.uri().path() {
+    ///     "/hello" => Response::new(b"hello\n".to_vec()),
+    ///     _ => Response::builder().status(StatusCode::NOT_FOUND).body(Vec::new()).expect("a valid response"),
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// The request has its target and its fields as they came, and its whole body, of which each connection may thus hold
+    /// as much as [`Limits::body_bytes`]. It has kept to the limits, to HTTP/1.1, and to the host names that are allowed; where
+    /// it comes from ([`allow_origin`](Self::allow_origin)) has not been asked. `CONNECT` is answered 501 all the same.
+    ///
+    /// Of the response, the status, the fields and the body are sent; `Content-Length`, `Transfer-Encoding`,
+    /// `Connection`, `Upgrade`, `Date` and the like are the server's. It has to be taken within
+    /// [`Limits::write_deadline`]. The handler runs on its connection's thread, and others wait for nothing
+    /// that it does; a panic in it, or an interim status such as 101, is answered 500.
+    #[must_use]
+    pub fn fallback(
+        self,
+        handler: impl Fn(::http::Request<Vec<u8>>) -> ::http::Response<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { fallback: Some(Fallback(Arc::new(handler))), ..self }
     }
 
     /// Listens on an address; port 0 takes a free one.
@@ -149,6 +196,8 @@ impl Server {
             likes: self.posts.default_counter()?,
             posts: self.posts,
             page: self.page,
+            prefix: self.prefix,
+            fallback: self.fallback,
             access: Access::new(&self.hosts, &self.origins)?,
             loopback,
             allowed: self.allowed,

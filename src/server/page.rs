@@ -18,7 +18,7 @@ const MARKS: [&str; 2] = ["<!--likes-->", "<!--/likes-->"];
 
 /// The content policy of the built-in page: its own script and style, by their hashes, and nothing else.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-AAN7MdomTdu8RuSDFvRos8nw/17rPdA7Q+DfK7PPri0='; \
+    script-src 'sha256-xJM3MFyM+/UrtYjd+iFNCqQ+8Wf4rWDai1XiCzRVblc='; \
     style-src 'sha256-K8FWjZYw5WhuVCUO9+y0DmeE+QRavsx8L41aQ+OugU4='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 

@@ -1,4 +1,4 @@
-//! One connection's likes: what it may send, over HTTP and over WebSocket alike, and what its messages mean.
+//! One connection's likes, over HTTP and over WebSocket alike: which are taken, and how a refusal is told.
 
 use crate::{
     error::Error,
@@ -6,45 +6,53 @@ use crate::{
     metrics::Refused,
     server::state::State,
     store::change::{self, ChangeKind, Post},
-    websocket::message::is_like,
-    websocket::{Handler, Reply, code},
+    websocket::{Handler, Message, Refusal, code, parse_like},
 };
 use std::{net::IpAddr, time::Instant};
 
-/// What is known of the peer at the other end of a connection.
+/// The client at the other end of a connection.
 pub(crate) struct Peer<'s> {
     state: &'s State,
     address: IpAddr,
-    /// The server is on a loopback address, so only this machine can reach it.
+    /// Whether the server is on a loopback address, so that only this machine can reach it.
     pub(crate) loopback: bool,
-    /// The counter that is watched, which likes over WebSocket are for.
+    /// The counter that is watched in bare numbers, and that such likes are for.
     watched: Likes,
+    /// Likes taken from this connection.
     likes: u64,
 }
 
-/// Why a like is not taken.
+/// Why a like is not taken, or a post not watched.
 #[derive(Debug)]
-pub(crate) enum LikeRefused {
-    /// This connection has had its likes.
+pub(crate) enum LikeRefusal {
+    /// This connection has sent as many as it may.
     Connection(u64),
-    /// This address likes too fast.
+    /// This address has sent as many as it may within a second.
     Address(u32),
     /// This address has been the first to like its number of posts.
     NewPosts(u32),
+    /// This client watches as many posts as it may.
+    Watches(usize),
     /// The post is none of those that may exist.
     Unlisted,
-    /// The counter says no.
+    /// Nobody is named who could take a like back.
+    NoVisitor,
+    /// The counter takes none.
     Counter(Error),
 }
 
-impl std::fmt::Display for LikeRefused {
+impl std::fmt::Display for LikeRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Connection(most) => write!(f, "a connection may send {most} likes"),
-            Self::Address(most) => write!(f, "an address may send {most} likes a second"),
-            Self::NewPosts(most) => write!(f, "an address may be the first to like {most} posts an hour"),
+            Self::Connection(most) => write!(f, "too many likes: at most {most} per connection are allowed"),
+            Self::Address(most) => write!(f, "too many likes: at most {most} per second and address are allowed"),
+            Self::NewPosts(most) => {
+                write!(f, "too many new posts: an address may be the first to like {most} an hour")
+            }
+            Self::Watches(most) => write!(f, "too many posts: a client may watch {most}"),
             Self::Unlisted => write!(f, "there is no such post: it is not among those that may exist"),
-            // The reason names files of the server's; it is in the log and in /healthz.
+            Self::NoVisitor => write!(f, "an unlike needs a visitor"),
+            // The reason names files of the server's; it is in the log.
             Self::Counter(Error::NotSaved(_)) => write!(f, "likes cannot be saved just now; try again later"),
             Self::Counter(Error::Unknown(_)) => {
                 write!(f, "saving takes too long: it is not known whether the like will count")
@@ -56,13 +64,13 @@ impl std::fmt::Display for LikeRefused {
     }
 }
 
-impl LikeRefused {
-    /// The status of the response that says so.
+impl LikeRefusal {
+    /// HTTP's status for it.
     pub(crate) fn status(&self) -> u16 {
         match self {
-            Self::Connection(_) | Self::Address(_) | Self::NewPosts(_) => 429,
+            Self::Connection(_) | Self::Address(_) | Self::NewPosts(_) | Self::Watches(_) => 429,
             Self::Unlisted => 404,
-            Self::Counter(Error::OneCounter | Error::BadName(_)) => 400,
+            Self::NoVisitor | Self::Counter(Error::OneCounter | Error::BadName(_)) => 400,
             Self::Counter(Error::Refused(change::Refused::Unlikes)) => 405,
             Self::Counter(Error::Refused(change::Refused::Posts | change::Refused::Visitors)) => 507,
             Self::Counter(Error::Full | Error::Refused(_)) => 409,
@@ -87,6 +95,16 @@ impl LikeRefused {
             _ => Refused::Unavailable,
         }
     }
+
+    /// The code of the close frame by which a WebSocket client is told.
+    fn close_code(&self) -> u16 {
+        match self {
+            Self::Counter(Error::NotSaved(_)) => code::TRY_AGAIN_LATER,
+            Self::Counter(Error::Stopped(_)) => code::INTERNAL_ERROR,
+            Self::Counter(Error::Closed) => code::GOING_AWAY,
+            _ => code::POLICY_VIOLATION,
+        }
+    }
 }
 
 impl<'s> Peer<'s> {
@@ -94,76 +112,84 @@ impl<'s> Peer<'s> {
         Self { state, address, loopback, watched: state.likes.clone(), likes: 0 }
     }
 
-    /// Notes what the peer watches.
+    /// Notes what the client watches in bare numbers.
     pub(crate) fn watch(&mut self, likes: Likes) {
         self.watched = likes;
     }
 
+    pub(crate) fn watched(&self) -> &Likes {
+        &self.watched
+    }
+
     /// Has a change of a post saved, and waits for that.
-    pub(crate) fn change(&mut self, post: Post, kind: ChangeKind) -> Result<Answer, LikeRefused> {
+    pub(crate) fn change(&mut self, post: Post, kind: ChangeKind) -> Result<Answer, LikeRefusal> {
+        let state = self.state;
         // A handle of another one takes the lock of all a few times more.
-        let likes = if post.is_default() { &self.state.likes } else { &self.state.counter(post)? };
+        let likes = if post.is_default() { &state.likes } else { &state.counter(post)? };
+        self.submit(likes, || likes.change(kind))
+    }
+
+    fn like_without_waiting(&mut self) -> Result<(), LikeRefusal> {
+        let likes = self.watched.clone();
+        self.state.check(likes.post())?;
+        self.submit(&likes, || likes.like_without_waiting())
+    }
+
+    /// Hands over a change of a counter, if the limits allow one more.
+    pub(crate) fn submit<T>(
+        &mut self,
+        likes: &Likes,
+        change: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, LikeRefusal> {
         self.admit(likes)?;
-        let answer = likes.change(kind).map_err(LikeRefused::Counter)?;
+        let done = change().map_err(LikeRefusal::Counter)?;
         self.likes += 1;
-        Ok(answer)
+        Ok(done)
     }
 
-    fn like_without_waiting(&mut self) -> Result<(), LikeRefused> {
-        self.state.check(self.watched.post())?;
-        self.admit(&self.watched)?;
-        self.watched.like_without_waiting().map_err(LikeRefused::Counter)?;
-        self.likes += 1;
-        Ok(())
-    }
-
-    fn admit(&self, likes: &Likes) -> Result<(), LikeRefused> {
+    /// Whether the limits allow one like more.
+    fn admit(&self, likes: &Likes) -> Result<(), LikeRefusal> {
         let limits = &self.state.limits;
         if let Some(most) = limits.likes_per_connection
             && self.likes >= most
         {
-            return Err(LikeRefused::Connection(most));
+            return Err(LikeRefusal::Connection(most));
         }
         if let (Some(rate), Some(most)) = (&self.state.rate, limits.likes_per_second_and_address)
             && !rate.take(self.address, Instant::now())
         {
-            return Err(LikeRefused::Address(most));
+            return Err(LikeRefusal::Address(most));
         }
         if self.state.is_new(likes) {
             // One that cannot be saved anyway is not held against the address.
-            likes.health().map_err(LikeRefused::Counter)?;
+            likes.health().map_err(LikeRefusal::Counter)?;
             if !self.state.new_posts.take(self.address, Instant::now()) {
-                return Err(LikeRefused::NewPosts(limits.new_posts_per_hour_and_address));
+                return Err(LikeRefusal::NewPosts(limits.new_posts_per_hour_and_address));
             }
         }
         Ok(())
     }
+
+    pub(crate) fn bad_message(&self, refusal: Refusal) -> Refusal {
+        self.state.likes.metrics().refused(Refused::BadMessage);
+        refusal
+    }
 }
 
 impl Handler for Peer<'_> {
-    fn text(&mut self, text: &str) -> Reply {
-        if !is_like(text) {
-            self.state.likes.metrics().refused(Refused::BadMessage);
-            return Reply::Close(code::POLICY_VIOLATION, r#"expected {"type":"like"}"#.into());
-        }
-        match self.like_without_waiting() {
-            Ok(()) => Reply::Nothing,
-            Err(problem) => {
-                self.state.likes.metrics().refused(problem.reason());
-                let code = match &problem {
-                    LikeRefused::Counter(Error::NotSaved(_)) => code::TRY_AGAIN_LATER,
-                    LikeRefused::Counter(Error::Stopped(_)) => code::INTERNAL_ERROR,
-                    LikeRefused::Counter(Error::Closed) => code::GOING_AWAY,
-                    _ => code::POLICY_VIOLATION,
-                };
-                Reply::Close(code, problem.to_string().into())
-            }
-        }
+    fn text(&mut self, text: &str) -> Result<Option<Message>, Refusal> {
+        parse_like(text).map_err(|refusal| self.bad_message(refusal))?;
+        let refusal = match self.like_without_waiting() {
+            Ok(()) => return Ok(None),
+            Err(refusal) => refusal,
+        };
+        self.state.likes.metrics().refused(refusal.reason());
+        Err(Refusal::new(refusal.close_code(), refusal.to_string()))
     }
 
-    fn binary(&mut self, _: &[u8]) -> Reply {
-        self.state.likes.metrics().refused(Refused::BadMessage);
-        Reply::Close(code::UNSUPPORTED_DATA, r#"expected the text {"type":"like"}"#.into())
+    fn binary(&mut self, _: &[u8]) -> Result<Option<Message>, Refusal> {
+        let refusal = Refusal::new(code::UNSUPPORTED_DATA, r#"expected the text {"type":"like"}"#);
+        Err(self.bad_message(refusal))
     }
 }
 
@@ -188,11 +214,11 @@ mod tests {
             (Error::Refused(change::Refused::Visitors), 507, "there is no room for a further visitor"),
             (Error::Refused(change::Refused::Unlikes), 405, "this store cannot take a like back; --db likes.db can"),
         ] {
-            let refused = LikeRefused::Counter(error);
+            let refused = LikeRefusal::Counter(error);
             assert_eq!((refused.status(), refused.to_string().as_str()), (status, told));
             assert_eq!(refused.retry_after().is_some(), status == 503);
         }
-        assert_eq!(LikeRefused::NewPosts(20).retry_after(), Some(180));
-        assert_eq!(LikeRefused::NewPosts(7000).retry_after(), Some(1));
+        assert_eq!(LikeRefusal::NewPosts(20).retry_after(), Some(180));
+        assert_eq!(LikeRefusal::NewPosts(7000).retry_after(), Some(1));
     }
 }

@@ -1,12 +1,20 @@
 //! The whole API: which request gets which answer.
 
 use crate::{
-    http::request::Request, http::response::Response, likes::Likes, metrics::Refused, server::likes,
-    server::peer::Peer, server::state::State, websocket,
+    http::request::Request,
+    http::response::Response,
+    likes::Likes,
+    metrics::Refused,
+    server::access::address,
+    server::likes,
+    server::peer::{LikeRefusal, Peer},
+    server::state::State,
+    websocket::{self, Handshake},
 };
 use ::http::{
-    Method,
+    Method, Uri,
     header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN},
+    uri::Authority,
 };
 
 /// What clients are told when the server stops.
@@ -15,8 +23,8 @@ pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
 /// What is done about a request.
 pub(crate) enum Answer {
     Response(Response),
-    /// These bytes are the 101 of a handshake; after them the connection is a WebSocket, which is shown this counter.
-    Upgrade(Vec<u8>, Likes),
+    /// The connection is a WebSocket from here on, which is shown this counter.
+    Upgrade(Handshake, Likes),
 }
 
 impl From<Response> for Answer {
@@ -36,7 +44,7 @@ const OPTIONS: &Method = &Method::OPTIONS;
 fn allow(state: &State, path: &str) -> Option<&'static str> {
     let takes_back = state.posts.remembers_visitors();
     match path {
-        "/" | "/index.html" | "/likes" | "/healthz" | "/metrics" => Some("GET, HEAD, OPTIONS"),
+        "" | "/" | "/index.html" | "/likes" | "/healthz" | "/metrics" => Some("GET, HEAD, OPTIONS"),
         "/like" if takes_back => Some("PUT, POST, DELETE, OPTIONS"),
         "/like" => Some("PUT, POST, OPTIONS"),
         "/liveLikes" => Some("GET, OPTIONS"),
@@ -46,49 +54,95 @@ fn allow(state: &State, path: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether a path is answered under this host, whatever names are allowed. Health checks and Prometheus come by address.
+///
+/// A health check says nothing that a page of an attacker's could use. Metrics do, and so they are kept from a page
+/// whose name was made to point here (DNS rebinding): that page's requests carry its name, never an address.
+fn is_open(path: &str, host: &Authority) -> bool {
+    path == "/healthz" || path == "/metrics" && address(host.host()).is_some()
+}
+
+/// Of a path that is ours, what stands after the prefix, and the methods there.
+fn own<'t>(state: &State, target: &'t Uri) -> Option<(&'t str, &'static str)> {
+    let path = target.path();
+    let path = if path == "*" { path } else { path.strip_prefix(state.prefix.as_str())? };
+    if path == "/metrics" && state.metrics_apart { None } else { Some((path, allow(state, path)?)) }
+}
+
+/// Whether the body of a request is to be kept.
+pub(crate) fn wants_body(state: &State, request: &Request) -> bool {
+    match own(state, &request.target) {
+        Some((path, _)) => path == "/like" && request.content().is_some(),
+        None => state.fallback.is_some(),
+    }
+}
+
 /// Answers a request. Framing has been judged; now the method is, then the host, then the path.
-pub(crate) fn answer(state: &State, request: &Request, peer: &mut Peer<'_>) -> Answer {
-    if !matches!(&request.method, GET | HEAD | PUT | POST | DELETE | OPTIONS | &Method::PATCH | &Method::TRACE) {
+pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> Answer {
+    let own = own(state, &request.target);
+    let fallback = state.fallback.as_ref().filter(|_| own.is_none() && request.method != Method::CONNECT);
+    let is_known = matches!(
+        &request.method,
+        GET | HEAD | PUT | POST | OPTIONS | &Method::DELETE | &Method::PATCH | &Method::TRACE
+    );
+    if !is_known && fallback.is_none() {
         return Response::error(501, "unknown method").into();
     }
-    if !state.access.host(request.host.as_ref(), peer.loopback) {
-        let problem = "this server is not called that; --allow-host NAME adds a name";
+    if let Some(host) = &request.host
+        && !own.is_some_and(|(path, _)| is_open(path, host))
+        && !state.access.host(host, peer.loopback)
+    {
+        state.access.log_host(host);
+        let problem = "this host name is not allowed; --allow-host NAME allows it";
         return refuse(state, Refused::Host, Response::error(403, problem)).into();
     }
-    let path = request.target.path();
-    let Some(allow) = allow(state, path) else { return Response::error(404, "there is nothing here").into() };
+    let Some((path, allow)) = own else {
+        return match fallback {
+            Some(fallback) => fallback.answer(request),
+            None => Response::error(404, "there is nothing here"),
+        }
+        .into();
+    };
+    let request = &request;
     let response = match (path, &request.method) {
+        ("", GET | HEAD) => Response::new(308).field("Location", format!("{}/", state.prefix)),
         ("/" | "/index.html", GET | HEAD) => state.page.answer(state.likes.count(), &request.fields),
         ("/likes", GET | HEAD) => likes::counts(state, request),
         ("/like", PUT | POST | DELETE) => like(state, request, peer),
         ("/liveLikes", GET) => return upgrade(state, request),
         ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request),
         ("/healthz", GET | HEAD) => health(state),
-        ("/metrics", _) if state.metrics_apart => Response::error(404, "there is nothing here"),
         ("/metrics", GET | HEAD) => metrics(state),
         ("/likes" | "/like", OPTIONS) if request.fields.contains_key(ACCESS_CONTROL_REQUEST_METHOD) => {
             preflight(state, request, allow)
         }
-        (_, OPTIONS) => Response::new(204).field("Allow", allow),
-        _ => Response::error(405, format!("allowed here: {allow}")).field("Allow", allow),
+        (_, method) => otherwise(method, allow),
     };
-    share(state, request, response).into()
+    if matches!(path, "/likes" | "/like") { share(state, request, response).into() } else { response.into() }
 }
 
 /// Answers a request to the address of the metrics, under whatever name: monitors come by address.
 pub(crate) fn answer_metrics(state: &State, request: &Request) -> Answer {
     match (request.target.path(), &request.method) {
-        ("/healthz", &Method::GET | &Method::HEAD) => health(state),
-        ("/metrics", &Method::GET | &Method::HEAD) => metrics(state),
-        ("/healthz" | "/metrics", _) => Response::error(405, "allowed here: GET, HEAD").field("Allow", "GET, HEAD"),
+        ("/healthz", GET | HEAD) => health(state),
+        ("/metrics", GET | HEAD) => metrics(state),
+        (path @ ("/healthz" | "/metrics"), method) => otherwise(method, allow(state, path).unwrap_or_default()),
         _ => Response::error(404, "here are /metrics and /healthz"),
     }
     .into()
 }
 
+/// Answers OPTIONS, and whatever method is not allowed.
+fn otherwise(method: &Method, allow: &'static str) -> Response {
+    if method == OPTIONS {
+        return Response::new(204).field("Allow", allow);
+    }
+    Response::error(405, format!("allowed here: {allow}")).field("Allow", allow)
+}
+
 fn like(state: &State, request: &Request, peer: &mut Peer<'_>) -> Response {
-    if !state.access.origin(request.fields.get(ORIGIN), request.host.as_ref()) {
-        return refuse(state, Refused::Origin, foreign());
+    if let Err(refusal) = check_origin(state, request) {
+        return refusal;
     }
     if state.is_stopping() {
         return refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN));
@@ -97,16 +151,19 @@ fn like(state: &State, request: &Request, peer: &mut Peer<'_>) -> Response {
 }
 
 fn upgrade(state: &State, request: &Request) -> Answer {
-    match websocket::handshake(request) {
-        Ok(_) if !state.access.origin(request.fields.get(ORIGIN), request.host.as_ref()) => {
-            refuse(state, Refused::Origin, foreign()).into()
-        }
-        Ok(_) if state.is_stopping() => refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN)).into(),
-        Ok(bytes) => match likes::watched(state, request) {
-            Ok(likes) => Answer::Upgrade(bytes, likes),
-            Err(response) => response.into(),
-        },
-        Err(response) => refuse(state, Refused::BadRequest, response).into(),
+    let handshake = match websocket::handshake(request) {
+        Ok(handshake) => handshake,
+        Err(response) => return refuse(state, Refused::BadRequest, response).into(),
+    };
+    if let Err(refusal) = check_origin(state, request) {
+        return refusal.into();
+    }
+    if state.is_stopping() {
+        return refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN)).into();
+    }
+    match likes::watched(state, request, handshake.json) {
+        Ok(likes) => Answer::Upgrade(handshake, likes),
+        Err(response) => response.into(),
     }
 }
 
@@ -114,7 +171,8 @@ fn health(state: &State) -> Response {
     match state.likes.health() {
         _ if state.is_stopping() => unavailable(SHUTTING_DOWN),
         Ok(()) => Response::text(200, "ok"),
-        Err(problem) => unavailable(problem),
+        // What exactly is the matter is in the log: it names files of the server's.
+        Err(problem) => unavailable(LikeRefusal::Counter(problem)),
     }
 }
 
@@ -127,8 +185,8 @@ fn metrics(state: &State) -> Response {
 /// Before a page of another origin may send a `PUT` or a `DELETE`, its browser asks whether it may (the Fetch standard's
 /// CORS protocol).
 fn preflight(state: &State, request: &Request, allow: &'static str) -> Response {
-    if !state.access.origin(request.fields.get(ORIGIN), request.host.as_ref()) {
-        return refuse(state, Refused::Origin, foreign());
+    if let Err(refusal) = check_origin(state, request) {
+        return refusal;
     }
     Response::new(204)
         .field("Allow", allow)
@@ -137,22 +195,27 @@ fn preflight(state: &State, request: &Request, allow: &'static str) -> Response 
         .field("Access-Control-Max-Age", "600")
 }
 
-/// Lets a page of an allowed origin read the answer.
+/// Lets a page of an allowed origin read the response.
 fn share(state: &State, request: &Request, response: Response) -> Response {
-    if !matches!(request.target.path(), "/likes" | "/like") {
-        return response;
-    }
     let response = response.field("Vary", "Origin");
     match request.fields.get(ORIGIN) {
-        Some(origin) if state.access.origin(Some(origin), request.host.as_ref()) => {
-            response.field("Access-Control-Allow-Origin", origin.clone())
+        Some(origin) if state.access.origin(origin, request.host.as_ref()) => {
+            response.field("Access-Control-Allow-Origin", state.access.shared_with(origin))
         }
         _ => response,
     }
 }
 
-fn foreign() -> Response {
-    Response::error(403, "likes from pages of this origin are not allowed; --allow-origin ORIGIN allows them")
+/// Refuses a page of another origin. A request without an origin comes from no page.
+fn check_origin(state: &State, request: &Request) -> Result<(), Response> {
+    match request.fields.get(ORIGIN) {
+        Some(origin) if !state.access.origin(origin, request.host.as_ref()) => {
+            state.access.log_origin(origin);
+            let problem = "likes from pages of this origin are not allowed; --allow-origin ORIGIN allows them";
+            Err(refuse(state, Refused::Origin, Response::error(403, problem)))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn unavailable(problem: impl std::fmt::Display) -> Response {

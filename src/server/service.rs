@@ -41,7 +41,7 @@ pub struct Service {
 
 impl Service {
     pub(crate) fn new(state: State) -> Self {
-        let capacity = capacity(&state.limits, HELD.load(Ordering::Relaxed));
+        let capacity = capacity(&state.limits, state.stack(), HELD.load(Ordering::Relaxed));
         Self { shared: Arc::new(Shared { state, capacity, table: Mutex::default() }) }
     }
 
@@ -53,8 +53,7 @@ impl Service {
     /// ([`Server::bind`](crate::Server::bind) refuses a connection before it gets a thread.) Under a limit of address
     /// space, 128 KiB of stack are reckoned for each.
     ///
-    /// A host program that has a route of its own beside the likes looks at the first bytes
-    /// ([`TcpStream::peek`]) and keeps what is its own.
+    /// Routes of the host program's own are answered by [`Server::fallback`](crate::Server::fallback).
     pub fn serve(&self, stream: TcpStream) {
         self.serve_after(stream, Vec::new());
     }
@@ -158,6 +157,11 @@ impl Service {
     /// Connections that this process has room for.
     pub(crate) fn capacity(&self) -> usize {
         self.shared.capacity
+    }
+
+    /// Stack of a connection's thread.
+    pub(crate) fn stack(&self) -> usize {
+        self.shared.state.stack()
     }
 
     /// Answers 503 without waiting. A new socket's buffer has room for it.

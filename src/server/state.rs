@@ -5,10 +5,12 @@ use crate::{
     likes::{Likes, Posts, outbox::Outbox},
     limits::Limits,
     metrics::Gauges,
+    server::acceptor::{FALLBACK_STACK, STACK},
     server::access::Access,
     server::allowed::AllowedPosts,
+    server::fallback::Fallback,
     server::page::Page,
-    server::peer::LikeRefused,
+    server::peer::LikeRefusal,
     server::rate::Rate,
     server::routes::SHUTTING_DOWN,
     store::change::{Count, Post},
@@ -26,6 +28,9 @@ pub(crate) struct State {
     /// The default counter.
     pub(crate) likes: Likes,
     pub(crate) page: Page,
+    /// What stands before each path of ours: nothing, or as `/counter`.
+    pub(crate) prefix: String,
+    pub(crate) fallback: Option<Fallback>,
     pub(crate) limits: Limits,
     pub(crate) access: Access,
     /// Whether the server listens on a loopback address; not known where it does not listen itself.
@@ -43,22 +48,27 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Stack of a connection's thread.
+    pub(crate) fn stack(&self) -> usize {
+        if self.fallback.is_some() { FALLBACK_STACK } else { STACK }
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
 
     /// The counter of a post, if it may exist.
-    pub(crate) fn counter(&self, post: Post) -> Result<Likes, LikeRefused> {
+    pub(crate) fn counter(&self, post: Post) -> Result<Likes, LikeRefusal> {
         self.check(&post)?;
-        self.posts.counter(post).map_err(LikeRefused::Counter)
+        self.posts.counter(post).map_err(LikeRefusal::Counter)
     }
 
     /// Whether a post may exist. The default counter always does.
-    pub(crate) fn check(&self, post: &Post) -> Result<(), LikeRefused> {
+    pub(crate) fn check(&self, post: &Post) -> Result<(), LikeRefusal> {
         match &self.allowed {
             _ if post.is_default() => Ok(()),
-            _ if !self.posts.has_many() => Err(LikeRefused::Counter(Error::OneCounter)),
-            Some(allowed) if !allowed.has(post) => Err(LikeRefused::Unlisted),
+            _ if !self.posts.has_many() => Err(LikeRefusal::Counter(Error::OneCounter)),
+            Some(allowed) if !allowed.has(post) => Err(LikeRefusal::Unlisted),
             _ => Ok(()),
         }
     }

@@ -42,6 +42,11 @@ impl Post {
         self.0.is_empty()
     }
 
+    /// Whether it is this one, which is known at once of two copies.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self == other
+    }
+
     /// The name itself.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -124,7 +129,7 @@ pub enum ChangeKind {
 }
 
 /// A visitor of one post: a hash of both, so that likes of two posts cannot be linked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VisitorKey(pub [u8; 16]);
 
 impl VisitorKey {

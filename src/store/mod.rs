@@ -140,8 +140,8 @@ pub trait Reader: Send + Sync {
     /// [`Error::NotRead`](Error::NotRead) where the store cannot be read just now.
     fn read(&self, posts: &[(Post, Option<VisitorKey>)]) -> Result<Vec<(Count, Option<bool>)>>;
 
-    /// The most liked posts, `most` of them at most, the most liked first: those that have likes, without the default
-    /// counter.
+    /// The most liked posts, `most` of them at most, the most liked first; of those with as many likes, the one that
+    /// had them first. Those without likes and the default counter are left out.
     ///
     /// # Errors
     ///

@@ -1,231 +1,138 @@
-//! What a client says: whether a text message is a like.
+//! What a client may say in a text message.
 //!
-//! `{"type":"like"}`, as any JSON object (RFC 8259) whose `type` is `"like"`, or the bare text `like`. A JSON library
-//! would be four more crates for every user to build, for one question; so the text is walked here once, without
-//! recursion, and proved against such a library in the tests. Of a key that stands twice the last counts, as in a
-//! browser.
+//! A client that has agreed on no subprotocol says `like`, or a JSON object (RFC 8259) whose `type` is `"like"`. White
+//! space around either is ignored, since command-line clients send a line with its end. One that has agreed on
+//! `live-likes` says objects of several types. Keys that are not known are ignored; of a key that stands twice the last
+//! counts, as in a browser. What is ignored is skipped without recursion, so a message of any depth costs no stack.
 
-/// Objects and arrays within each other; a like needs none. As deep as serde_json goes.
-const DEEPEST: usize = 127;
+use crate::websocket::refusal::{Refusal, code};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
-/// Whether a text message is a like.
-pub(crate) fn is_like(text: &str) -> bool {
-    text == "like" || Walker { rest: text.as_bytes() }.finds_like().unwrap_or(false)
-}
+/// Bytes of a `ref`, by which a client knows the answer to what it said.
+const LONGEST_REF: usize = 64;
 
-/// The part of a JSON text that is still to be walked. Each step returns `None` where the text is no JSON.
-struct Walker<'t> {
-    rest: &'t [u8],
-}
+/// A number of a visitor's change is below this one: JavaScript knows no larger whole number exactly.
+pub(crate) const SEQ_END: u64 = 1 << 53;
 
-impl<'t> Walker<'t> {
-    fn finds_like(mut self) -> Option<bool> {
-        let mut liked = false;
-        self.space();
-        self.take(b'{')?;
-        self.space();
-        if self.take(b'}').is_none() {
-            loop {
-                let key = self.string()?;
-                self.space();
-                self.take(b':')?;
-                self.space();
-                let value = self.rest;
-                self.value()?;
-                if means(key, "type") {
-                    let value = &value[..value.len() - self.rest.len()];
-                    liked = value.first() == Some(&b'"') && means(&value[1..value.len() - 1], "like");
-                }
-                self.space();
-                match self.next()? {
-                    b',' => self.space(),
-                    b'}' => break,
-                    _ => return None,
-                }
-            }
-        }
-        self.space();
-        self.rest.is_empty().then_some(liked)
+/// Whether a client that has agreed on no subprotocol says that it likes.
+///
+/// # Errors
+///
+/// 1008 if it says anything else.
+pub(crate) fn parse_like(text: &str) -> Result<(), Refusal> {
+    // JSON's white space, RFC 8259 section 2.
+    if text.trim_matches([' ', '\t', '\n', '\r']) == "like" {
+        return Ok(());
     }
-
-    /// Any value. The containers that it is in are kept on a list, not on the stack.
-    fn value(&mut self) -> Option<()> {
-        let mut open = Vec::new();
-        loop {
-            match self.next()? {
-                kind @ (b'{' | b'[') => {
-                    // One more for the object that this value is in, one for this container.
-                    if open.len() + 2 > DEEPEST {
-                        return None;
-                    }
-                    self.space();
-                    let end = if kind == b'{' { b'}' } else { b']' };
-                    if self.take(end).is_none() {
-                        open.push(end);
-                        self.key(end)?;
-                        continue;
-                    }
-                }
-                b'"' => _ = self.string_after_quote()?,
-                b't' => self.literal(b"rue")?,
-                b'f' => self.literal(b"alse")?,
-                b'n' => self.literal(b"ull")?,
-                first @ (b'-' | b'0'..=b'9') => self.number(first)?,
-                _ => return None,
-            }
-            // A value is over: what follows in the container that it is in?
-            loop {
-                let Some(&end) = open.last() else { return Some(()) };
-                self.space();
-                match self.next()? {
-                    b',' => {
-                        self.space();
-                        self.key(end)?;
-                        break;
-                    }
-                    byte if byte == end => _ = open.pop(),
-                    _ => return None,
-                }
-            }
-        }
-    }
-
-    /// In an object, the key and colon before a value.
-    fn key(&mut self, end: u8) -> Option<()> {
-        if end == b'}' {
-            self.string()?;
-            self.space();
-            self.take(b':')?;
-            self.space();
-        }
-        Some(())
-    }
-
-    /// A string; returns what stands between its quotes.
-    fn string(&mut self) -> Option<&'t [u8]> {
-        self.take(b'"')?;
-        self.string_after_quote()
-    }
-
-    fn string_after_quote(&mut self) -> Option<&'t [u8]> {
-        let start = self.rest;
-        loop {
-            match self.next()? {
-                b'"' => return Some(&start[..start.len() - self.rest.len() - 1]),
-                b'\\' => match self.next()? {
-                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                    b'u' => (0..4).try_for_each(|_| self.next()?.is_ascii_hexdigit().then_some(()))?,
-                    _ => return None,
-                },
-                0..0x20 => return None,
-                _ => {}
-            }
-        }
-    }
-
-    fn number(&mut self, first: u8) -> Option<()> {
-        let first = if first == b'-' { self.next()? } else { first };
-        match first {
-            b'0' => {}
-            b'1'..=b'9' => _ = self.digits(),
-            _ => return None,
-        }
-        if self.take(b'.').is_some() {
-            self.digits()?;
-        }
-        if self.take(b'e').or_else(|| self.take(b'E')).is_some() {
-            _ = self.take(b'+').or_else(|| self.take(b'-'));
-            self.digits()?;
-        }
-        Some(())
-    }
-
-    fn digits(&mut self) -> Option<()> {
-        let digits = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.rest = &self.rest[digits..];
-        (digits > 0).then_some(())
-    }
-
-    fn literal(&mut self, rest: &[u8]) -> Option<()> {
-        self.rest = self.rest.strip_prefix(rest)?;
-        Some(())
-    }
-
-    fn space(&mut self) {
-        while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = self.rest {
-            self.rest = rest;
-        }
-    }
-
-    fn take(&mut self, byte: u8) -> Option<()> {
-        self.rest = self.rest.strip_prefix(&[byte])?;
-        Some(())
-    }
-
-    fn next(&mut self) -> Option<u8> {
-        let (&byte, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(byte)
+    match Fields::parse(text).and_then(|fields| fields.text("type").ok().flatten()) {
+        Some(kind) if kind == "like" => Ok(()),
+        _ => Err(Refusal::new(code::POLICY_VIOLATION, r#"expected {"type":"like"}"#)),
     }
 }
 
-/// Whether the inside of a well-formed string stands for a word of ASCII letters, which can be escaped as `\u006c`
-/// and in no other way.
-fn means(mut inside: &[u8], word: &str) -> bool {
-    for letter in word.bytes() {
-        let (first, rest) = match inside {
-            &[b'\\', b'u', a, b, c, d, ref rest @ ..] => {
-                let digits = [a, b, c, d];
-                let code = std::str::from_utf8(&digits).ok().and_then(|code| u16::from_str_radix(code, 16).ok());
-                (code, rest)
-            }
-            [first, rest @ ..] => (Some(u16::from(*first)), rest),
-            [] => return false,
+/// What a client says that has agreed on the subprotocol.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ClientMessage {
+    pub(crate) kind: Kind,
+    /// The post it is about; `None` for the default counter.
+    pub(crate) post: Option<String>,
+    pub(crate) visitor: Option<String>,
+    /// The number of a visitor's change.
+    pub(crate) seq: Option<u64>,
+    /// What the client calls this message.
+    pub(crate) reference: Option<String>,
+}
+
+/// The types of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Watch,
+    Unwatch,
+    Like,
+    Unlike,
+    Ping,
+}
+
+impl ClientMessage {
+    /// Parses a text message.
+    ///
+    /// # Errors
+    ///
+    /// 1008 if it is no object of these types, or one of the values above is of another type or out of its range.
+    pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
+        let bad = |expected: &str| Refusal::new(code::POLICY_VIOLATION, format!("expected {expected}"));
+        let fields = Fields::parse(text).ok_or_else(|| bad("a JSON object"))?;
+        let kind = match fields.text("type").ok().flatten().as_deref() {
+            Some("watch") => Kind::Watch,
+            Some("unwatch") => Kind::Unwatch,
+            Some("like") => Kind::Like,
+            Some("unlike") => Kind::Unlike,
+            Some("ping") => Kind::Ping,
+            _ => return Err(bad("a \"type\": watch, unwatch, like, unlike or ping")),
         };
-        if first != Some(u16::from(letter)) {
-            return false;
+        let text = |key: &'static str| fields.text(key).map_err(|()| bad(&format!("a string as \"{key}\"")));
+        let number = |seq: &&RawValue| serde_json::from_str(seq.get()).ok().filter(|seq| *seq < SEQ_END);
+        let seq = fields.0.get("seq").map(|seq| number(seq).ok_or_else(|| bad("a whole number below 2^53 as \"seq\"")));
+        let (seq, reference) = (seq.transpose()?, text("ref")?);
+        if reference.as_ref().is_some_and(|reference| reference.len() > LONGEST_REF) {
+            return Err(bad("at most 64 bytes as \"ref\""));
         }
-        inside = rest;
+        Ok(Self { kind, post: text("post")?, visitor: text("visitor")?, seq, reference })
     }
-    inside.is_empty()
+}
+
+/// The members of a JSON object.
+struct Fields<'t>(BTreeMap<String, &'t RawValue>);
+
+impl<'t> Fields<'t> {
+    fn parse(text: &'t str) -> Option<Self> {
+        serde_json::from_str(text).ok().map(Self)
+    }
+
+    /// A member that is a string, if it is there.
+    fn text(&self, key: &str) -> Result<Option<String>, ()> {
+        self.0.get(key).map(|value| serde_json::from_str(value.get()).map_err(drop)).transpose()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_like;
-    use proptest::prelude::*;
+    use super::*;
 
-    /// What a JSON library makes of the same text.
-    fn library_says(text: &str) -> bool {
-        text == "like"
-            || serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
-                .is_ok_and(|object| object.get("type").is_some_and(|kind| kind == "like"))
+    fn is_like(text: &str) -> bool {
+        parse_like(text).is_ok()
     }
 
     #[test]
     fn any_object_whose_type_is_like_is_a_like() {
         for text in [
             "like",
+            " \t\r\nlike\n",
             r#"{"type":"like"}"#,
-            " {\n\t\"type\" : \"like\"\r\n} ",
+            " {\n\t\"type\" : \"like\"\r\n} \n",
             r#"{"id":1,"type":"like"}"#,
             r#"{"type":"like","nested":{"type":"other","list":[1,-2.5e+3,true,false,null,"\"]}"]}}"#,
             r#"{"type":"other","type":"like"}"#,
             r#"{"\u0074ype":"l\u0069ke"}"#,
             r#"{"":[],"a":{},"type":"like"}"#,
+            // What no string and no number of ours could hold, as far as it is ignored.
+            r#"{"type":"like","a":"\ud83d","b":1e999,"c":18446744073709551616}"#,
         ] {
             assert!(is_like(text), "{text}");
-            assert!(library_says(text), "{text}");
         }
     }
 
     #[test]
-    fn anything_else_is_not() {
+    fn of_a_bare_client_anything_else_is_refused_with_what_is_expected() {
         for text in [
             "",
             " ",
             "likes",
-            " like",
+            "like like",
+            "\u{a0}like",
+            "\u{feff}like",
+            "like\0",
             "LIKE",
             "\"like\"",
             "{}",
@@ -233,70 +140,77 @@ mod tests {
             "null",
             "16",
             "{",
-            "}",
-            "{{",
-            r#"{"type"}"#,
             r#"{"type":"like""#,
             r#"{"type":"like"}}"#,
-            r#"{"type":"like"} x"#,
+            r#"{"type":"like"} {"type":"like"}"#,
             r#"{"type":"like",}"#,
-            r#"{,"type":"like"}"#,
             r#"{"type":"Like"}"#,
             r#"{"Type":"like"}"#,
             r#"{"type":"like "}"#,
             r#"{"type":"like","type":"other"}"#,
             r#"{"type":["like"]}"#,
-            r#"{"type":{"type":"like"}}"#,
             r#"{"a":{"type":"like"}}"#,
             r#"[{"type":"like"}]"#,
             r#"{'type':'like'}"#,
-            r#"{type:"like"}"#,
             r#"{"type":"like","a":01}"#,
-            r#"{"type":"like","a":1.}"#,
-            r#"{"type":"like","a":.5}"#,
-            r#"{"type":"like","a":+1}"#,
-            r#"{"type":"like","a":1e}"#,
-            r#"{"type":"like","a":-}"#,
-            r#"{"type":"like","a":tru}"#,
             r#"{"type":"like","a":"\x"}"#,
-            r#"{"type":"like","a":"\u12g4"}"#,
-            "{\"type\":\"like\",\"a\":\"\n\"}",
             "{\"type\":\"like\",\u{a0}\"a\":1}",
             "\u{feff}{\"type\":\"like\"}",
-            r#"{"type":"like","a":[1,]}"#,
             r#"{"type":"like","a":[1}}"#,
-            r#"{"type":"like","a":{"b":1]}"#,
         ] {
-            assert!(!is_like(text), "{text}");
-            assert!(!library_says(text), "{text}");
+            let refusal = parse_like(text).unwrap_err();
+            assert_eq!((refusal.code, &*refusal.reason), (1008, r#"expected {"type":"like"}"#), "{text}");
         }
     }
 
     #[test]
-    fn depth_has_a_bound_and_costs_no_stack() {
+    fn depth_costs_no_stack() {
         let nested = |depth: usize| format!(r#"{{"type":"like","a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
-        for depth in [1, 100, 126, 127, 128, 2000] {
-            assert_eq!(is_like(&nested(depth)), library_says(&nested(depth)), "{depth}");
-        }
+        assert!(is_like(&nested(1_000_000)));
         assert!(!is_like(&"[".repeat(1_000_000)));
         assert!(!is_like(&"{\"a\":".repeat(1_000_000)));
+        assert!(!is_like(&nested(1_000_000).replace("\"a\"", "\"type\"")));
     }
 
-    proptest! {
-        #[test]
-        fn the_verdict_is_a_json_library_s(text in r#"\{?("type"|"t\\u0079pe"|"a"|:|,|"like"|"l\\u0069ke"|\{|\}|\[|\]|-?[0-9]{1,2}|\.|e|true|null|"|\\| ){0,12}\}?"#) {
-            prop_assert_eq!(is_like(&text), library_says(&text));
+    #[test]
+    fn each_type_of_message_is_read_with_its_values() {
+        let read = |text: &str| ClientMessage::parse(text).unwrap();
+        let like = read(r#"{"type":"like","post":"p\u00e9","visitor":"v","seq":7,"ref":"a","other":[{}]}"#);
+        let (post, visitor) = (Some("pé".to_owned()), Some("v".to_owned()));
+        let (seq, reference) = (Some(7), Some("a".to_owned()));
+        assert_eq!(like, ClientMessage { kind: Kind::Like, post, visitor, seq, reference });
+        for (kind, name) in [(Kind::Watch, "watch"), (Kind::Unwatch, "unwatch"), (Kind::Ping, "ping")] {
+            let (post, visitor, seq, reference) = (None, None, None, None);
+            let expected = ClientMessage { kind, post, visitor, seq, reference };
+            assert_eq!(read(&format!(r#" {{"type":"{name}"}} "#)), expected);
         }
+        assert_eq!(read(r#"{"type":"unlike","seq":9007199254740991}"#).seq, Some(SEQ_END - 1));
+        assert_eq!(read(r#"{"type":"like","type":"unlike"}"#).kind, Kind::Unlike, "the last counts");
+    }
 
-        #[test]
-        fn real_objects_are_understood(keys in prop::collection::vec(("[a-z]{0,4}|type", "[ -~é]{0,6}|like"), 0..5)) {
-            let fields: Vec<_> = keys.iter().map(|(key, value)| {
-                format!("{}: {}", serde_json::to_string(key).unwrap(), serde_json::to_string(value).unwrap())
-            }).collect();
-            let text = format!("{{{}}}", fields.join(" , "));
-            let liked = keys.iter().rev().find(|(key, _)| key == "type").is_some_and(|(_, value)| value == "like");
-            prop_assert_eq!(is_like(&text), liked);
-            prop_assert_eq!(library_says(&text), liked);
+    #[test]
+    fn anything_else_is_refused_with_1008_and_what_is_expected() {
+        for (text, expected) in [
+            ("like", "expected a JSON object"),
+            ("", "expected a JSON object"),
+            ("[]", "expected a JSON object"),
+            (r#"{"type":"like""#, "expected a JSON object"),
+            ("{}", r#"expected a "type""#),
+            (r#"{"type":"Like"}"#, r#"expected a "type""#),
+            (r#"{"type":5}"#, r#"expected a "type""#),
+            (r#"{"type":"like","post":5}"#, r#"expected a string as "post""#),
+            (r#"{"type":"like","post":null}"#, r#"expected a string as "post""#),
+            (r#"{"type":"like","visitor":{}}"#, r#"expected a string as "visitor""#),
+            (r#"{"type":"like","ref":7}"#, r#"expected a string as "ref""#),
+            (r#"{"type":"like","seq":"7"}"#, r#"expected a whole number below 2^53 as "seq""#),
+            (r#"{"type":"like","seq":-1}"#, "as \"seq\""),
+            (r#"{"type":"like","seq":1.5}"#, "as \"seq\""),
+            (r#"{"type":"like","seq":9007199254740992}"#, "as \"seq\""),
+            (&format!(r#"{{"type":"like","ref":"{}"}}"#, "x".repeat(65)), "expected at most 64 bytes"),
+        ] {
+            let refusal = ClientMessage::parse(text).unwrap_err();
+            assert_eq!(refusal.code, 1008);
+            assert!(refusal.reason.starts_with(expected) || refusal.reason.ends_with(expected), "{text}: {refusal:?}");
         }
     }
 }

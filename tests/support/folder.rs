@@ -29,8 +29,14 @@ impl Folder {
     /// A small file system in memory, or `None` where this user may not mount one.
     #[allow(dead_code, reason = "not every test file mounts")]
     pub fn mounted() -> Option<Self> {
+        Self::mounted_of(64)
+    }
+
+    /// The same, of so many KiB.
+    #[allow(dead_code, reason = "not every test file mounts")]
+    pub fn mounted_of(kib: u32) -> Option<Self> {
         let folder = Self::new();
-        if !folder.mount(&["-t", "tmpfs", "-o", "size=64k", "live-likes"]) {
+        if !folder.mount(&["-t", "tmpfs", "-o", &format!("size={kib}k"), "live-likes"]) {
             eprintln!("nothing is tested here: this user may not mount a file system");
             return None;
         }

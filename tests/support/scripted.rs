@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use live_likes::{BatchId, Change, ChangeKind, Count, Error, Likes, Outcome, Post, Result, Store};
+use live_likes::{BatchId, Change, ChangeKind, Count, Error, Feed, Likes, Outcome, Post, Result, Store};
 use std::{
     sync::mpsc::{Receiver, Sender, channel},
     time::Duration,
@@ -15,20 +15,24 @@ const LONG: Duration = Duration::from_secs(60);
 pub struct Memory<F> {
     pub total: u64,
     save: F,
+    /// The batch whose outcome the store does not know: it must come again, as it was, before any other.
+    unknown: Option<(BatchId, Vec<Change>)>,
+    feed: Option<Sender<Feed>>,
 }
 
 /// A store that has a closure say how each save ends.
 pub fn memory<F: FnMut(u64) -> Ending + Send + 'static>(total: u64, save: F) -> Memory<F> {
-    Memory { total, save }
+    Memory { total, save, unknown: None, feed: None }
 }
 
 /// How a save ends.
 pub enum Ending {
     Saved,
     NotSaved,
+    /// It is not saved, for this reason.
+    NotSavedSince(&'static str),
+    /// The store does not know whether it is saved.
     Unknown,
-    /// It is saved, and the store does not know.
-    SavedUnknown,
     Stopped,
     Panic,
     /// The store says this.
@@ -40,8 +44,21 @@ impl<F: FnMut(u64) -> Ending + Send + 'static> Store for Memory<F> {
         Ok(Count { likes: self.total, version: self.total })
     }
 
-    fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
+    fn is_shared(&self) -> bool {
+        self.feed.is_some()
+    }
+
+    fn follow(&mut self, feed: Feed) {
+        if let Some(given) = &self.feed {
+            given.send(feed).unwrap();
+        }
+    }
+
+    fn apply(&mut self, batch: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
         let likes = changes.iter().map(likes_of).sum();
+        if let Some(unknown) = self.unknown.take() {
+            assert_eq!((unknown.0, &unknown.1[..]), (batch, changes), "the same batch under the same number");
+        }
         match (self.save)(likes) {
             Ending::Saved => {
                 let counts = changes.iter().map(|change| {
@@ -52,11 +69,23 @@ impl<F: FnMut(u64) -> Ending + Send + 'static> Store for Memory<F> {
             }
             Ending::Told(counts) => Ok(counts.into_iter().map(Outcome::Applied).collect()),
             Ending::NotSaved => Err(Error::NotSaved("the disk is full".to_owned())),
-            Ending::Unknown | Ending::SavedUnknown => Err(Error::Unknown("the disk is silent".to_owned())),
+            Ending::NotSavedSince(reason) => Err(Error::NotSaved(reason.to_owned())),
+            Ending::Unknown => {
+                self.unknown = Some((batch, changes.to_vec()));
+                Err(Error::Unknown("the disk is silent".to_owned()))
+            }
             Ending::Stopped => Err(Error::Stopped("the disk is lost".to_owned())),
             Ending::Panic => panic!("the store panics, as the test asks"),
         }
     }
+}
+
+/// A counter whose store hands out its feed.
+pub fn fed(total: u64) -> (Likes, Feed) {
+    let (given, feed) = channel();
+    let store = Memory { feed: Some(given), ..memory(total, |_| Ending::Saved) };
+    let likes = Likes::with_store(store).unwrap();
+    (likes, feed.recv().unwrap())
 }
 
 fn likes_of(change: &Change) -> u64 {

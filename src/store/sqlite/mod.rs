@@ -19,7 +19,7 @@ use crate::{
     store::{
         Feed, Reader, Store, StoreLimits,
         change::{BatchId, Change, Count, Outcome, Post},
-        text::{Lock, beside, follow, take_lock},
+        text::{Lock, beside, follow, is_there, take_lock},
     },
 };
 use readers::Readers;
@@ -60,8 +60,9 @@ pub struct SqliteStore {
     last: Option<(BatchId, Vec<Outcome>)>,
     readers: Arc<Readers>,
     follower: Option<(Sender<()>, JoinHandle<()>)>,
-    /// `None` where an operator's changes are made beside a running server.
-    lock: Option<Lock>,
+    /// Or for an operator, beside a server.
+    for_server: bool,
+    _lock: Option<Lock>,
 }
 
 impl SqliteStore {
@@ -94,14 +95,15 @@ impl SqliteStore {
     fn try_open(path: &Path, limits: StoreLimits, for_server: bool) -> Result<Self, String> {
         let file = follow(path)?;
         let name = file.file_name().ok_or("it names no file")?;
-        // Before the lock file is made, so that another program's file is not given one.
-        let there = file::is_ours(&file)?;
-        if !there && !for_server {
+        // Before the lock file is made, so that a device is not given one.
+        if !is_there(&file)? && !for_server {
             return Err("there is no database".to_owned());
         }
-        let lock = if for_server { Some(take_lock(&beside(&file, name, ".lock"))?) } else { None };
-        // Another server may have made it meanwhile.
-        if !there && !file::is_ours(&file)? {
+        let lock = take_lock(&beside(&file, name, ".lock"));
+        let lock = if for_server { Some(lock?) } else { lock.ok() };
+        // Not looked at beside a running server: were that in this process, it would lose its POSIX locks when the file
+        // is closed. (fcntl(2))
+        if lock.is_some() && !file::is_ours(&file)? {
             file::create(&file)?;
         }
         let writer = file::open(&file)?;
@@ -111,7 +113,8 @@ impl SqliteStore {
         }
         let identity = identity(&file).map_err(|e| e.to_string())?;
         let readers = Arc::new(Readers::new(file.clone()));
-        Ok(Self { writer, file, identity, limits, last: None, readers, follower: None, lock })
+        let _lock = lock.filter(|_| for_server);
+        Ok(Self { writer, file, identity, limits, last: None, readers, follower: None, for_server, _lock })
     }
 }
 
@@ -132,18 +135,18 @@ impl Store for SqliteStore {
         }
         let begun = self.writer.transaction_with_behavior(TransactionBehavior::Immediate);
         let transaction = begun.map_err(before_commit)?;
-        let for_server = self.lock.is_some();
-        if for_server && batch::is_last(&transaction, batch).map_err(before_commit)? {
+        if self.for_server && batch::is_last(&transaction, batch).map_err(before_commit)? {
             let last = self.last.as_ref().filter(|(last, _)| *last == batch);
             let outcomes = last.map(|(_, outcomes)| outcomes.clone());
-            return outcomes.ok_or_else(|| Error::Stopped("the batch was applied before".to_owned()));
+            return outcomes
+                .ok_or_else(|| Error::Stopped("a store that is closed by now has applied this batch".to_owned()));
         }
-        let outcomes = batch::apply(&transaction, &self.limits, for_server.then_some(batch), changes);
+        let outcomes = batch::apply(&transaction, &self.limits, self.for_server.then_some(batch), changes);
         let outcomes = outcomes.map_err(before_commit)?;
         self.last = Some((batch, outcomes.clone()));
         transaction.commit().map_err(|e| match in_commit(e) {
             // What is not numbered cannot be given again.
-            Error::Unknown(problem) if !for_server => Error::Stopped(problem),
+            Error::Unknown(problem) if !self.for_server => Error::Stopped(problem),
             error => error,
         })?;
         Ok(outcomes)

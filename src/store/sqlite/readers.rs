@@ -19,7 +19,7 @@ use std::{
 const MOST: usize = 8;
 
 /// How long a free one is waited for.
-const FREE_WITHIN: Duration = Duration::from_secs(5);
+const FREE_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5000 });
 
 /// A pool of connections that only read.
 ///
@@ -75,7 +75,7 @@ impl Readers {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::NotRead(format!("{MOST} others have been reading for {} s", FREE_WITHIN.as_secs())));
+                return Err(Error::NotRead(format!("{MOST} others have been reading for {FREE_WITHIN:?}")));
             }
             pool = self.free.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -135,7 +135,7 @@ impl Reader for Readers {
     fn top(&self, most: usize) -> Result<Vec<(Post, Count)>> {
         self.read(|snapshot| {
             let mut top = snapshot.prepare_cached(
-                "SELECT name, likes, version FROM posts WHERE likes > 0 AND name <> '' ORDER BY likes DESC, id LIMIT ?1",
+                "SELECT name, likes, version FROM posts WHERE likes > 0 AND name <> '' ORDER BY likes DESC, version LIMIT ?1",
             )?;
             let posts = top.query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| {
                 let post = Post::kept(row.get_ref(0)?.as_str()?);
@@ -143,5 +143,69 @@ impl Reader for Readers {
             })?;
             posts.collect()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Feed, Store, StoreLimits, change::*, sqlite::SqliteStore};
+    use std::sync::mpsc;
+
+    /// Reads while so many others do.
+    fn read_beside(readers: &Readers, others: usize) -> Result<usize> {
+        if others == 0 {
+            return readers.top(1).map(|top| top.len());
+        }
+        readers.read(|_| Ok(read_beside(readers, others - 1)))?
+    }
+
+    fn with_store(name: &str, test: impl FnOnce(SqliteStore, PathBuf)) {
+        let folder = std::env::temp_dir().join(format!("live-likes-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("likes.db");
+        test(SqliteStore::open(&path, StoreLimits::default()).unwrap(), path);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn the_ninth_that_reads_waits_and_gives_up_in_time() {
+        with_store("ninth", |store, _| {
+            assert_eq!(read_beside(&store.readers, 7).unwrap(), 0);
+            let refused = read_beside(&store.readers, 8);
+            assert!(matches!(&refused, Err(Error::NotRead(problem)) if problem.contains("8 others")), "{refused:?}");
+            assert_eq!(store.readers.lock().open, 8);
+            assert_eq!(read_beside(&store.readers, 0).unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_connection_that_fails_is_not_used_again() {
+        with_store("fails", |store, _| {
+            store.readers.top(1).unwrap();
+            let failed = store.readers.read(|snapshot| snapshot.execute("no SQL", []));
+            assert!(matches!(failed, Err(Error::NotRead(_))));
+            let pool = store.readers.lock();
+            assert_eq!((pool.idle.len(), pool.open), (0, 0));
+        });
+    }
+
+    #[test]
+    fn what_others_change_is_told_and_what_the_server_changes_is_not() {
+        with_store("told", |mut store, path| {
+            let (tell, told) = mpsc::channel();
+            store.follow(Feed::new(move |post, count| tell.send((post.clone(), count)).unwrap()));
+            let likes = |name| Change { post: Post::kept(name), kind: ChangeKind::Likes(2) };
+            store.apply(BatchId { server: 1, number: 1 }, &[likes("a"), likes("b")]).unwrap();
+            let mut other = SqliteStore::open_beside_server(path, StoreLimits::default()).unwrap();
+            other.apply(BatchId { server: 2, number: 1 }, &[likes("b"), likes("c")]).unwrap();
+            let expected = [("b", 4, 6), ("c", 2, 8)];
+            for (name, likes, version) in expected {
+                let next = told.recv_timeout(Duration::from_secs(60)).unwrap();
+                assert_eq!(next, (Post::kept(name), Count { likes, version }));
+            }
+            drop(store);
+            assert!(told.recv().is_err(), "nobody tells any more");
+        });
     }
 }

@@ -17,7 +17,9 @@ CREATE TABLE posts (
     likes INTEGER AS (visitors + anonymous) CHECK (likes <= 9007199254740991)
 ) STRICT;
 INSERT INTO posts (name) VALUES ('');
-CREATE INDEX most_liked ON posts (likes DESC);
+-- Of those with as many likes, the one that had them first. So a like moves its post to the end of those, which is one
+-- page for all posts, and not one for each.
+CREATE INDEX most_liked ON posts (likes DESC, version);
 
 CREATE TABLE visitors (
     post INTEGER NOT NULL,

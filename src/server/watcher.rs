@@ -1,0 +1,155 @@
+//! A client that has agreed on the subprotocol: the posts it watches, and what it says in JSON.
+
+use crate::{
+    error::Error,
+    likes::{Answer, Likes, audience::Registration, dialect::text_frame, outbox::Outbox},
+    server::peer::{LikeRefusal, Peer},
+    server::state::State,
+    store::change::{ChangeKind, Count, Post, VisitorKey},
+    websocket::{ClientMessage, Handler, Kind, Message, Refusal, code},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+};
+
+/// Changes of one connection that may be without an answer. Past it the connection is not read until one is given.
+const MOST_UNANSWERED: usize = 64;
+
+/// A client that speaks JSON.
+pub(crate) struct Watcher<'s, 'p> {
+    state: &'s State,
+    peer: &'p mut Peer<'s>,
+    outbox: Arc<Outbox>,
+    watched: HashMap<Post, (Likes, Registration)>,
+    unanswered: Arc<Unanswered>,
+}
+
+impl<'s, 'p> Watcher<'s, 'p> {
+    pub(crate) fn new(state: &'s State, peer: &'p mut Peer<'s>, outbox: &Arc<Outbox>) -> Self {
+        Self { state, peer, outbox: outbox.clone(), watched: HashMap::new(), unanswered: Arc::default() }
+    }
+
+    fn watch(&mut self, post: Post, visitor: Option<&str>) -> Result<(), LikeRefusal> {
+        let visitor = self.visitor(visitor, &post)?;
+        // The second time it is shown the state again, so the first registration goes before.
+        let watches = self.watched.remove(&post).is_some();
+        let most = self.state.limits.posts_per_client;
+        if !watches && self.watched.len() >= most {
+            return Err(LikeRefusal::Watches(most));
+        }
+        let likes = self.state.counter(post.clone())?;
+        let visitor = visitor.filter(|_| self.state.posts.remembers_visitors());
+        let registration = likes.join(&self.outbox, visitor).map_err(LikeRefusal::Counter)?;
+        self.watched.insert(post, (likes, registration));
+        Ok(())
+    }
+
+    fn change(&mut self, post: Post, message: ClientMessage) -> Result<(), LikeRefusal> {
+        let liked = message.kind == Kind::Like;
+        let kind = match self.visitor(message.visitor.as_deref(), &post)? {
+            Some(visitor) => ChangeKind::Visitor { visitor, liked, seq: message.seq },
+            None if liked => ChangeKind::Likes(1),
+            None => return Err(LikeRefusal::NoVisitor),
+        };
+        let tells_liked = message.visitor.is_some() && self.state.posts.remembers_visitors();
+        let unanswered = self.unanswered.clone();
+        let encode = move |answer: Result<Answer, Error>| {
+            unanswered.remove();
+            let text = match answer {
+                Ok(Answer { count: Count { likes, version }, liked }) => {
+                    let (reference, post) = (member("ref", &message.reference), member("post", &message.post));
+                    let liked = if tells_liked { format!(",\"liked\":{liked}") } else { String::new() };
+                    let count = format!(",\"numLikes\":{likes},\"version\":{version}");
+                    format!("{{\"type\":\"answer\"{reference}{post}{liked}{count}}}")
+                }
+                Err(e) => refused(&message.reference, &message.post, &LikeRefusal::Counter(e)),
+            };
+            let mut frame = Vec::with_capacity(text.len() + 10);
+            text_frame(&text, &mut frame);
+            frame
+        };
+        let likes = self.state.counter(post.clone())?;
+        let (posts, outbox) = (&self.state.posts, &self.outbox);
+        let unanswered = self.unanswered.clone();
+        self.peer.submit(&likes, || {
+            unanswered.add();
+            posts.submit(&post, kind, outbox, encode).inspect_err(|_| unanswered.remove())
+        })?;
+        self.unanswered.wait();
+        Ok(())
+    }
+
+    fn visitor(&self, visitor: Option<&str>, post: &Post) -> Result<Option<VisitorKey>, LikeRefusal> {
+        let key = visitor.map(|visitor| VisitorKey::of(visitor, post)).transpose();
+        key.map_err(|e| LikeRefusal::Counter(Error::BadName(e)))
+    }
+}
+
+/// The post that a message is about.
+fn post_of(name: Option<&str>) -> Result<Post, LikeRefusal> {
+    match name {
+        None => Ok(Post::default()),
+        Some(name) => Post::new(name).map_err(|e| LikeRefusal::Counter(Error::BadName(e))),
+    }
+}
+
+/// A member of an object, with a comma before it, if it has a value.
+fn member(key: &str, value: &Option<String>) -> String {
+    value.as_ref().map_or_else(String::new, |value| format!(",\"{key}\":{}", serde_json::Value::from(value.as_str())))
+}
+
+/// What is said of a message that is not granted.
+fn refused(reference: &Option<String>, post: &Option<String>, refusal: &LikeRefusal) -> String {
+    let (reference, post, problem) = (member("ref", reference), member("post", post), Some(refusal.to_string()));
+    let (status, problem) = (refusal.status(), member("problem", &problem));
+    format!("{{\"type\":\"refused\"{reference}{post},\"status\":{status}{problem}}}")
+}
+
+impl Handler for Watcher<'_, '_> {
+    fn text(&mut self, text: &str) -> Result<Option<Message>, Refusal> {
+        let message = ClientMessage::parse(text).map_err(|refusal| self.peer.bad_message(refusal))?;
+        let (reference, name) = (message.reference.clone(), message.post.clone());
+        let granted = post_of(name.as_deref()).and_then(|post| match message.kind {
+            Kind::Ping => Ok(Some(Message::text("{\"type\":\"pong\"}"))),
+            Kind::Watch => self.watch(post, message.visitor.as_deref()).map(|()| None),
+            Kind::Unwatch => {
+                self.watched.remove(&post);
+                Ok(None)
+            }
+            Kind::Like | Kind::Unlike => self.change(post, message).map(|()| None),
+        });
+        Ok(granted.unwrap_or_else(|refusal| {
+            self.state.likes.metrics().refused(refusal.reason());
+            Some(Message::text(refused(&reference, &name, &refusal)))
+        }))
+    }
+
+    fn binary(&mut self, _: &[u8]) -> Result<Option<Message>, Refusal> {
+        Err(self.peer.bad_message(Refusal::new(code::UNSUPPORTED_DATA, "expected a text message")))
+    }
+}
+
+/// How many changes of a connection are without an answer.
+#[derive(Default)]
+struct Unanswered {
+    count: Mutex<usize>,
+    given: Condvar,
+}
+
+impl Unanswered {
+    fn add(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    }
+
+    fn remove(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.given.notify_one();
+    }
+
+    /// Waits until there are few enough. A save that hangs is answered too, so that this ends.
+    fn wait(&self) {
+        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.given.wait_while(count, |count| *count >= MOST_UNANSWERED));
+    }
+}
