@@ -51,8 +51,7 @@ fn try_counts(state: &State, request: &Request) -> Result<Response, Problem> {
         posts.push((post, visitor.filter(|_| state.posts.remembers_visitors())));
     }
     posts.iter().try_for_each(|(post, _)| state.check(post))?;
-    let is_default = posts[0].0 == Post::default();
-    if is_default && (parameters.visitor.is_none() || !state.posts.has_many()) {
+    if posts[0].0.is_default() && (parameters.visitor.is_none() || !state.posts.has_many()) {
         let version = parameters.visitor.is_some();
         return Ok(json(count_of(None, state.likes.now(), None, version)));
     }
@@ -75,7 +74,7 @@ fn try_change(state: &State, request: &Request, peer: &mut Peer<'_>) -> Result<R
     }
     let parameters = Parameters::of_query(request, &["post", "visitor", "seq", "back"])?.with_body(request)?;
     let post = parameters.post()?;
-    let (is_default, liked) = (post == Post::default(), request.method != Method::DELETE);
+    let (is_default, liked) = (post.is_default(), request.method != Method::DELETE);
     let kind = match (parameters.visitor.as_deref(), parameters.seq) {
         (Some(visitor), seq) => ChangeKind::Visitor { visitor: VisitorKey::of(visitor, &post)?, liked, seq },
         (None, _) if !liked => return Err(Refusal::bad("a `visitor` is expected, whose like is taken back").into()),
@@ -84,8 +83,9 @@ fn try_change(state: &State, request: &Request, peer: &mut Peer<'_>) -> Result<R
     };
     let answer = peer.change(post, kind)?;
     if request.method == Method::POST && names_html(request) {
-        let back = page_to_show(request, parameters.back.as_deref());
-        return Ok(Response::new(303).field("Location", back).field("Cache-Control", "no-store"));
+        let page = page_to_show(request, parameters.back.as_deref());
+        let page = page.map_or_else(|| format!("{}/", state.prefix), str::to_owned);
+        return Ok(Response::new(303).field("Location", page).field("Cache-Control", "no-store"));
     }
     let has_visitor = parameters.visitor.is_some();
     let liked = Some(answer.liked).filter(|_| has_visitor && state.posts.remembers_visitors());
@@ -114,8 +114,8 @@ fn names_html(request: &Request) -> bool {
 }
 
 /// Where a browser goes on that has sent a form: to the page that the form names, or else to the one that it was on, if
-/// that is of the origin that the like came from; or else to ours. So no link that somebody makes up leads elsewhere.
-fn page_to_show(request: &Request, back: Option<&str>) -> String {
+/// that is of the origin that the like came from. So no link that somebody makes up leads elsewhere.
+fn page_to_show<'r>(request: &'r Request, back: Option<&'r str>) -> Option<&'r str> {
     let text = |name| request.fields.get(name).and_then(|value| value.to_str().ok());
     let is_web = |origin: &&str| {
         let Some(("http" | "https", host)) = origin.split_once("://") else { return false };
@@ -126,9 +126,8 @@ fn page_to_show(request: &Request, back: Option<&str>) -> String {
         let rest = url.strip_prefix(origin).filter(|_| url.bytes().all(|byte| byte.is_ascii_graphic()));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
     };
-    let origin = text(ORIGIN).filter(is_web);
-    let page = origin.and_then(|origin| [back, text(REFERER)].into_iter().flatten().find(|url| is_of(origin, url)));
-    page.unwrap_or("/").to_owned()
+    let origin = text(ORIGIN).filter(is_web)?;
+    [back, text(REFERER)].into_iter().flatten().find(|url| is_of(origin, url))
 }
 
 fn json(object: String) -> Response {
@@ -198,5 +197,76 @@ impl From<LikeRefusal> for Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self::Refused(LikeRefusal::Counter(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        error::Result,
+        http::head::HeadReader,
+        limits::Limits,
+        server::Server,
+        store::{
+            Reader, Store,
+            change::{BatchId, Change, Outcome},
+        },
+    };
+    use std::{net::Ipv4Addr, sync::Arc};
+
+    /// A store of many posts that nobody has liked.
+    struct Empty;
+
+    impl Store for Empty {
+        fn count(&mut self, _: &Post) -> Result<Count> {
+            Ok(Count::default())
+        }
+
+        fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
+            Ok(vec![Outcome::Refused(change::Refused::Posts); changes.len()])
+        }
+
+        fn reader(&self) -> Option<Arc<dyn Reader>> {
+            Some(Arc::new(Self))
+        }
+
+        fn remembers_visitors(&self) -> bool {
+            true
+        }
+    }
+
+    impl Reader for Empty {
+        fn read(&self, posts: &[(Post, Option<VisitorKey>)]) -> Result<Vec<(Count, Option<bool>)>> {
+            Ok(vec![(Count::default(), None); posts.len()])
+        }
+
+        fn top(&self, _: usize) -> Result<Vec<(Post, Count)>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn names_that_a_stranger_makes_up_are_not_kept_in_memory() {
+        let state = Server::new(Likes::with_store(Empty).unwrap()).build(None).unwrap();
+        let mut peer = Peer::new(&state, Ipv4Addr::LOCALHOST.into(), true);
+        let request = |method: &str, target: String| {
+            let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            HeadReader::default().read(head.as_bytes(), &Limits::default()).unwrap().unwrap().0
+        };
+        let mut statuses = [0; 3];
+        for number in 0..10_000 {
+            let looked = counts(&state, &request("GET", format!("/likes?post={number}&post=x{number}")));
+            let watched = watched(&state, &request("GET", format!("/liveLikes?post={number}")));
+            let target = format!("/like?post={number}&visitor=0123456789abcdef&seq=1");
+            let liked = change(&state, &request("PUT", target.clone()), &mut peer);
+            let unliked = change(&state, &request("DELETE", target), &mut peer);
+            assert_eq!((looked.status, watched.is_ok()), (200, true));
+            for answer in [liked, unliked] {
+                statuses[[507, 429].iter().position(|status| *status == answer.status).unwrap_or(2)] += 1;
+            }
+        }
+        assert!(statuses[0] >= 20 && statuses[0] < 30 && statuses[2] == 0, "{statuses:?}");
+        assert_eq!(state.posts.in_memory(), 1, "the default counter");
     }
 }

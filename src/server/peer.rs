@@ -123,8 +123,10 @@ impl<'s> Peer<'s> {
 
     /// Has a change of a post saved, and waits for that.
     pub(crate) fn change(&mut self, post: Post, kind: ChangeKind) -> Result<Answer, LikeRefusal> {
-        let likes = self.state.counter(post)?;
-        self.submit(&likes, || likes.change(kind))
+        let state = self.state;
+        // A handle of another one takes the lock of all a few times more.
+        let likes = if post.is_default() { &state.likes } else { &state.counter(post)? };
+        self.submit(likes, || likes.change(kind))
     }
 
     fn like_without_waiting(&mut self) -> Result<(), LikeRefusal> {
@@ -188,5 +190,35 @@ impl Handler for Peer<'_> {
     fn binary(&mut self, _: &[u8]) -> Result<Option<Message>, Refusal> {
         let refusal = Refusal::new(code::UNSUPPORTED_DATA, r#"expected the text {"type":"like"}"#);
         Err(self.bad_message(refusal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::change::NameError;
+
+    #[test]
+    fn a_like_that_is_refused_has_a_status_and_names_no_file() {
+        let reason = || "/srv/likes.db".to_owned();
+        for (error, status, told) in [
+            (Error::NotSaved(reason()), 503, "likes cannot be saved just now; try again later"),
+            (Error::Unknown(reason()), 503, "saving takes too long: it is not known whether the like will count"),
+            (Error::Stopped(reason()), 503, "the counter has stopped"),
+            (Error::NotRead(reason()), 503, "likes cannot be read just now; try again later"),
+            (Error::Closed, 503, "the counter is closed"),
+            (Error::Full, 409, "the count is 18446744073709551615, the largest there is"),
+            (Error::OneCounter, 400, "this store keeps one counter; --db likes.db keeps one for each post"),
+            (Error::BadName(NameError::Empty), 400, "the name of a post must not be empty"),
+            (Error::Refused(change::Refused::Posts), 507, "there is no room for a further post"),
+            (Error::Refused(change::Refused::Visitors), 507, "there is no room for a further visitor"),
+            (Error::Refused(change::Refused::Unlikes), 405, "this store cannot take a like back; --db likes.db can"),
+        ] {
+            let refused = LikeRefusal::Counter(error);
+            assert_eq!((refused.status(), refused.to_string().as_str()), (status, told));
+            assert_eq!(refused.retry_after().is_some(), status == 503);
+        }
+        assert_eq!(LikeRefusal::NewPosts(20).retry_after(), Some(180));
+        assert_eq!(LikeRefusal::NewPosts(7000).retry_after(), Some(1));
     }
 }

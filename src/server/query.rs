@@ -10,7 +10,8 @@ use crate::{
     store::change::Post,
 };
 use percent_encoding::percent_decode;
-use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// The first number that not every reader of JSON reads as it is.
 const NUMBERS_END: u64 = 1 << 53;
@@ -51,15 +52,13 @@ impl Parameters {
             _ if request.body.is_empty() => return Ok(self),
             Some(Content::Form) => for_each_pair(&request.body, |name, value| body.set_in_body(name, value))?,
             Some(Content::Json) => {
-                let Ok(Value::Object(members)) = serde_json::from_slice(&request.body) else {
-                    return bad("the body is no JSON object".to_owned());
-                };
-                for (name, value) in members {
-                    match (name.as_str(), value) {
-                        (_, Value::String(value)) if name != "seq" => body.set_in_body(&name, value)?,
-                        ("seq", Value::Number(value)) => body.set("seq", value.to_string())?,
-                        ("post" | "visitor" | "back", _) => return bad(format!("`{name}` is not a string")),
-                        ("seq", _) => return bad("`seq` is not a number".to_owned()),
+                // What is not looked at is skipped without recursion, so that no body is too deep for the stack.
+                let members: Result<BTreeMap<String, &RawValue>, _> = serde_json::from_slice(&request.body);
+                for (name, value) in members.map_err(|_| Refusal::bad("the body is no JSON object"))? {
+                    match (name.as_str(), serde_json::from_str(value.get())) {
+                        ("seq", _) => body.set("seq", value.get().to_owned())?,
+                        (_, Ok(text)) => body.set_in_body(&name, text)?,
+                        ("post" | "visitor" | "back", Err(_)) => return bad(format!("`{name}` is not a string")),
                         _ => {}
                     }
                 }
@@ -153,4 +152,49 @@ fn decode(text: &[u8]) -> Result<String, &'static str> {
     let spaced: Vec<_> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     let decoded = percent_decode(&spaced).decode_utf8().map_err(|_| "is not valid UTF-8")?;
     Ok(decoded.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+    use proptest::prelude::*;
+
+    fn pairs(text: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
+        let mut pairs = Vec::new();
+        for_each_pair(text, |name, value| {
+            pairs.push((name.to_owned(), value));
+            Ok(())
+        })?;
+        Ok(pairs)
+    }
+
+    /// The bytes `&=+%`, hexadecimal digits and others, as they might stand in a query.
+    fn pieces() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![3 => prop::sample::select(b"&=+%%0aFfZc3".to_vec()), 1 => any::<u8>()];
+        prop::collection::vec(byte, 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded_again(expected in prop::collection::vec((".{0,9}", ".{0,9}"), 0..5)) {
+            let encode = |text: &str| percent_encode(text.as_bytes(), NON_ALPHANUMERIC).to_string().replace("%20", "+");
+            let text: Vec<_> = expected.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+            prop_assert_eq!(pairs(text.join("&").as_bytes()), Ok(expected));
+        }
+
+        #[test]
+        fn whatever_is_decoded_is_the_same_by_the_rules_of_the_url_standard(text in pieces()) {
+            let Ok(pairs) = pairs(&text) else { return Ok(()) };
+            let lossy = |text: &[u8]| {
+                let spaced: Vec<_> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+                percent_decode(&spaced).decode_utf8_lossy().into_owned()
+            };
+            let expected: Vec<_> = text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
+                let mut halves = pair.splitn(2, |byte| *byte == b'=');
+                (lossy(halves.next().unwrap_or_default()), lossy(halves.next().unwrap_or_default()))
+            }).collect();
+            prop_assert_eq!(pairs, expected);
+        }
+    }
 }

@@ -66,7 +66,7 @@ impl State {
     /// Whether a post may exist. The default counter always does.
     pub(crate) fn check(&self, post: &Post) -> Result<(), LikeRefusal> {
         match &self.allowed {
-            _ if *post == Post::default() => Ok(()),
+            _ if post.is_default() => Ok(()),
             _ if !self.posts.has_many() => Err(LikeRefusal::Counter(Error::OneCounter)),
             Some(allowed) if !allowed.has(post) => Err(LikeRefusal::Unlisted),
             _ => Ok(()),
@@ -83,7 +83,7 @@ impl State {
     /// Whether a like would be the first of a post that a stranger may have made up.
     pub(crate) fn is_new(&self, likes: &Likes) -> bool {
         let is_listed = || self.allowed.as_ref().is_some_and(|allowed| allowed.names(likes.post()));
-        *likes.post() != Post::default() && likes.now().version == 0 && !is_listed()
+        !likes.post().is_default() && likes.now().version == 0 && !is_listed()
     }
 
     /// Tells a WebSocket client that the server stops.
