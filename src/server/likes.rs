@@ -257,7 +257,7 @@ mod tests {
         let mut statuses = [0; 3];
         for number in 0..10_000 {
             let looked = counts(&state, &request("GET", format!("/likes?post={number}&post=x{number}")));
-            let watched = watched(&state, &request("GET", format!("/liveLikes?post={number}")));
+            let watched = watched(&state, &request("GET", format!("/liveLikes?post={number}")), false);
             let target = format!("/like?post={number}&visitor=0123456789abcdef&seq=1");
             let liked = change(&state, &request("PUT", target.clone()), &mut peer);
             let unliked = change(&state, &request("DELETE", target), &mut peer);
