@@ -406,7 +406,7 @@ type Change = fn(&mut Limits);
 
 /// Each limit that has a range: at its lowest, at its highest, below that and above it. (Where there is nothing below or
 /// above, both are on the same side.)
-const RANGES: [(&str, Change, Change, Change, Change); 16] = {
+const RANGES: [(&str, Change, Change, Change, Change); 17] = {
     const MS: Duration = Duration::from_millis(1);
     const DAY: Duration = Duration::from_secs(24 * 3600);
     const SHORTER: Duration = Duration::from_micros(999);
@@ -435,6 +435,7 @@ const RANGES: [(&str, Change, Change, Change, Change); 16] = {
         range!(pong_within, SHORTER, MS, DAY, Duration::MAX),
         range!(write_deadline, Duration::ZERO, MS, DAY, Duration::MAX),
         range!(close_within, Duration::ZERO, MS, DAY, Duration::MAX),
+        range!(posts_per_client, 0, 1, 100_000, usize::MAX),
         range!(likes_per_second_and_address, Some(0), Some(1), Some(u32::MAX), Some(0)),
         range!(new_posts_per_hour_and_address, 0, 1, u32::MAX, 0),
         range!(stop_within, Duration::ZERO, MS, DAY, DAY + MS),
