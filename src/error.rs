@@ -48,6 +48,13 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// When a list of posts is read: it is not usable.
+    PostList {
+        /// The file as it was named.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// When a like is saved: it was not, and nothing has changed. It may work later.
     NotSaved(String),
     /// When a like is saved: its outcome is not known, because the store takes too long or has failed halfway. It is
@@ -86,6 +93,9 @@ impl fmt::Display for Error {
                 write!(f, "cannot use the database `{}`: {problem}", path.display())
             }
             Self::Page { path, source } => write!(f, "cannot read the page `{}`: {source}", path.display()),
+            Self::PostList { path, problem } => {
+                write!(f, "cannot use the list of posts `{}`: {problem}", path.display())
+            }
             Self::Thread(source) => write!(f, "cannot start a thread: {source}"),
             Self::NotSaved(reason) => write!(f, "the like was not saved: {reason}"),
             Self::Unknown(reason) => write!(f, "it is not known whether the like is saved: {reason}"),

@@ -8,8 +8,8 @@ mod folder;
 
 use folder::Folder;
 use live_likes::{
-    BatchId, Change, ChangeKind, Count, Error, Feed, Likes, Outcome, Post, Reader, Refused, Result, SqliteStore, Store,
-    StoreLimits, VisitorKey, open_store,
+    BatchId, Change, ChangeKind, Count, Error, Likes, Outcome, Post, Refused, Result, SqliteStore, Store, StoreLimits,
+    VisitorKey, open_store,
 };
 use proptest::prelude::*;
 use std::{
@@ -18,7 +18,7 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, Barrier},
+    sync::Barrier,
     time::{Duration, Instant},
 };
 
@@ -894,7 +894,6 @@ impl Model {
                 self.anonymous.remove(&name);
                 self.fans.retain(|(post, _)| *post != name);
             }
-            ref other => panic!("{other:?}"),
         }
         self.version += versions;
         self.versions.insert(name.clone(), self.version);

@@ -406,7 +406,7 @@ fn past_the_largest_count_a_like_is_refused_and_not_wrapped() {
     drop(likes);
 
     let mut store = FileStore::open(&path).unwrap();
-    assert!(matches!(store.add(1), Err(Error::Full)));
+    assert!(matches!(store.add(1), Err(Error::Refused(Refused::Likes))));
     assert_eq!(store.add(0).unwrap(), u64::MAX);
     assert_eq!(fs::read_to_string(&path).unwrap(), u64::MAX.to_string());
 }

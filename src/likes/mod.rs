@@ -164,8 +164,13 @@ impl Likes {
         self.now().likes
     }
 
-    fn now(&self) -> Count {
+    /// The count as it is saved.
+    pub(crate) fn now(&self) -> Count {
         self.core().count(&self.counter.post).unwrap_or_default()
+    }
+
+    pub(crate) fn post(&self) -> &Post {
+        &self.counter.post
     }
 
     /// The counts as they come, in this process.

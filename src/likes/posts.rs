@@ -150,6 +150,12 @@ impl Posts {
         lock(&self.ledger.core().state).counters.watching()
     }
 
+    /// How many counters are in memory.
+    #[cfg(test)]
+    pub(crate) fn in_memory(&self) -> usize {
+        lock(&self.ledger.core().state).counters.audiences().len()
+    }
+
     /// The name of this start of the server.
     pub(crate) fn boot(&self) -> Arc<str> {
         self.ledger.core().boot.clone()

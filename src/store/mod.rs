@@ -20,7 +20,7 @@ pub trait Store: Send + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRead`](Error::NotRead) where the store cannot be read.
+    /// [`Error::NotRead`] where the store cannot be read.
     fn count(&mut self, post: &Post) -> Result<Count>;
 
     /// Applies a batch: makes every change of it durable, or none, and tells what has become of each, in their order.
@@ -28,11 +28,11 @@ pub trait Store: Send + 'static {
     ///
     /// # Errors
     ///
-    /// - [`Error::NotSaved`](Error::NotSaved): this call has changed nothing. It may be tried again, or not.
-    /// - [`Error::Unknown`](Error::Unknown): it is not known whether the batch was applied. The same batch is
-    ///   given again under the same number, and the store sees to it that it counts once.
-    /// - [`Error::Stopped`](Error::Stopped): the outcome is unknown and stays so; the store is not called
-    ///   again, and the counter stops for good.
+    /// - [`Error::NotSaved`]: this call has changed nothing. It may be tried again, or not.
+    /// - [`Error::Unknown`]: it is not known whether the batch was applied. The same batch is given again under the
+    ///   same number, and the store sees to it that it counts once.
+    /// - [`Error::Stopped`]: the outcome is unknown and stays so; the store is not called again, and the counter stops
+    ///   for good.
     fn apply(&mut self, batch: BatchId, changes: &[Change]) -> Result<Vec<Outcome>>;
 
     /// What reads counts beside the thread that saves. `None`, the default, is a store of the default counter alone.
@@ -137,7 +137,7 @@ pub trait Reader: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRead`](Error::NotRead) where the store cannot be read just now.
+    /// [`Error::NotRead`] where the store cannot be read just now.
     fn read(&self, posts: &[(Post, Option<VisitorKey>)]) -> Result<Vec<(Count, Option<bool>)>>;
 
     /// The most liked posts, `most` of them at most, the most liked first; of those with as many likes, the one that
@@ -145,7 +145,7 @@ pub trait Reader: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Error::NotRead`](Error::NotRead) where the store cannot be read just now.
+    /// [`Error::NotRead`] where the store cannot be read just now.
     fn top(&self, most: usize) -> Result<Vec<(Post, Count)>>;
 }
 

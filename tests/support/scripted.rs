@@ -334,8 +334,10 @@ pub trait OneCounter: Store {
     fn add(&mut self, likes: u64) -> Result<u64> {
         let batch = BatchId { server: 0, number: 0 };
         let changes = [Change { post: Post::default(), kind: ChangeKind::Likes(likes) }];
-        self.apply(batch, &changes[..usize::from(likes > 0)])?;
-        Ok(self.total())
+        match self.apply(batch, &changes[..usize::from(likes > 0)])?.first() {
+            Some(&Outcome::Refused(refused)) => Err(Error::Refused(refused)),
+            _ => Ok(self.total()),
+        }
     }
 }
 

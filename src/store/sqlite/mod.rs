@@ -39,9 +39,6 @@ use std::{
 /// How often a running server looks for what others have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the last connection waits, when it is closed, for others that use the database.
-const CLOSE_WITHIN: Duration = Duration::from_millis(100);
-
 /// Many posts, and who likes them, in a SQLite database.
 ///
 /// The log stands beside the database while it is open, as `<name>-wal` and `<name>-shm`; and `<name>.lock`, which
@@ -101,11 +98,12 @@ impl SqliteStore {
         }
         let lock = take_lock(&beside(&file, name, ".lock"));
         let lock = if for_server { Some(lock?) } else { lock.ok() };
-        // Not looked at beside a running server: were that in this process, it would lose its POSIX locks when the file
-        // is closed. (fcntl(2))
+        // Not looked at while a server has it: were that in this process, it would lose its POSIX locks when the file is
+        // closed here. (fcntl(2))
         if lock.is_some() && !file::is_ours(&file)? {
             file::create(&file)?;
         }
+        let lock = lock.filter(|_| for_server);
         let writer = file::open(&file)?;
         rows::post(&writer, &Post::default()).map_err(file::describe)?;
         if for_server {
@@ -113,8 +111,7 @@ impl SqliteStore {
         }
         let identity = identity(&file).map_err(|e| e.to_string())?;
         let readers = Arc::new(Readers::new(file.clone()));
-        let _lock = lock.filter(|_| for_server);
-        Ok(Self { writer, file, identity, limits, last: None, readers, follower: None, for_server, _lock })
+        Ok(Self { writer, file, identity, limits, last: None, readers, follower: None, for_server, _lock: lock })
     }
 }
 
@@ -193,7 +190,6 @@ impl Drop for SqliteStore {
             let _ = thread.join();
         }
         self.readers.close();
-        let _ = self.writer.busy_timeout(CLOSE_WITHIN);
         let _ = self.writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
     }
 }
