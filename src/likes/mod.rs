@@ -169,6 +169,11 @@ impl Likes {
         self.core().count(&self.counter.post).unwrap_or_default()
     }
 
+    /// Whether nothing has ever changed it, and no change is on its way.
+    pub(crate) fn is_new(&self) -> bool {
+        lock(&self.core().state).counters.is_new(&self.counter.post)
+    }
+
     pub(crate) fn post(&self) -> &Post {
         &self.counter.post
     }
