@@ -84,8 +84,13 @@ fn in_memory(set: impl FnOnce(&mut Limits)) -> (Running, Posts) {
 
 /// A server on a store whose saves hang until the test ends them.
 fn on_script() -> (Running, Posts, Script) {
+    on_script_with(|_| ())
+}
+
+/// The script goes first, also where a test fails, so that no save hangs when the server stops.
+fn on_script_with(set: impl FnOnce(&mut Limits)) -> (Running, Posts, Script) {
     let (posts, script) = scripted_posts();
-    (serve(&posts, |_| ()), posts, script)
+    (serve(&posts, set), posts, script)
 }
 
 fn serve(posts: &Posts, set: impl FnOnce(&mut Limits)) -> Running {
@@ -609,8 +614,7 @@ fn the_limits_on_likes_hold_and_past_them_a_like_is_refused_with_429() {
 
 #[test]
 fn likes_of_a_new_post_that_come_before_the_first_is_saved_are_of_one_new_post() {
-    let (posts, script) = scripted_posts();
-    let server = serve(&posts, |limits| limits.new_posts_per_hour_and_address = 2);
+    let (server, _posts, script) = on_script_with(|limits| limits.new_posts_per_hour_and_address = 2);
     let mut clients = [Client::of_json(server.addr), Client::of_json(server.addr)];
     for client in &mut clients {
         (0..10).for_each(|_| client.says(json!({"type": "like", "post": "p"})));
