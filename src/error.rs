@@ -48,6 +48,13 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// When a list of posts is read: it is not usable.
+    PostList {
+        /// The file as it was named.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// When a like is saved: it was not, and nothing has changed. It may work later.
     NotSaved(String),
     /// When a like is saved: its outcome is not known, because the store takes too long or has failed halfway. It is
@@ -64,7 +71,7 @@ pub enum Error {
     OneCounter,
     /// When a like is saved: the store does not take it, and nothing has changed.
     Refused(Refused),
-    /// When a like arrives: the count is [`u64::MAX`].
+    /// When a like arrives: the count is the largest that the store can keep.
     Full,
     /// When a like arrives: the counter has been closed.
     Closed,
@@ -86,6 +93,9 @@ impl fmt::Display for Error {
                 write!(f, "cannot use the database `{}`: {problem}", path.display())
             }
             Self::Page { path, source } => write!(f, "cannot read the page `{}`: {source}", path.display()),
+            Self::PostList { path, problem } => {
+                write!(f, "cannot use the list of posts `{}`: {problem}", path.display())
+            }
             Self::Thread(source) => write!(f, "cannot start a thread: {source}"),
             Self::NotSaved(reason) => write!(f, "the like was not saved: {reason}"),
             Self::Unknown(reason) => write!(f, "it is not known whether the like is saved: {reason}"),
@@ -96,7 +106,7 @@ impl fmt::Display for Error {
             Self::BadName(problem) => write!(f, "{problem}"),
             Self::OneCounter => write!(f, "this store keeps one counter; --db likes.db keeps one for each post"),
             Self::Refused(refused) => write!(f, "{refused}"),
-            Self::Full => write!(f, "the count is {}, the largest there is", u64::MAX),
+            Self::Full => write!(f, "{}", Refused::Likes),
             Self::Closed => write!(f, "the counter is closed"),
         }
     }

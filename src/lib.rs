@@ -29,7 +29,7 @@ mod websocket;
 pub use error::{Error, Result};
 pub use likes::{Answer, Likes, Posts, subscription::Subscription};
 pub use limits::Limits;
-pub use server::{Handle, Listening, Server, page::Page, service::Service};
+pub use server::{Handle, Listening, Server, allowed::AllowedPosts, page::Page, service::Service};
 pub use store::{
     Feed, Reader, Store, StoreLimits,
     change::{BatchId, Change, ChangeKind, Count, NameError, Outcome, Post, Refused, VisitorKey},

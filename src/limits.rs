@@ -40,7 +40,9 @@ pub struct Limits {
     ///
     /// A deadline for the whole, not a time between two bytes: a peer that sends a byte now and then gains nothing.
     pub request_time: Duration,
-    /// Bytes of a request body, which is read and thrown away. Default 64 KiB, at most 1 GiB; past it 413.
+    /// Bytes of a request body. Default 64 KiB, at most 16 MiB; past it 413.
+    ///
+    /// A form or JSON is held until it is answered, anything else thrown away as it comes.
     pub body_bytes: u64,
     /// Time that a connection may stay open between two requests. Default 15 s; past it closed.
     pub keep_alive: Duration,
@@ -71,6 +73,12 @@ pub struct Limits {
     /// Likes a second that one address may send (an IPv6 /64 counts as one), at least 1. Unlimited by
     /// default; past it close code 1008, or 429 over HTTP. A burst of up to one second's worth passes.
     pub likes_per_second_and_address: Option<u32>,
+    /// Posts an hour that one address may be the first to like (an IPv6 /64 counts as one), at least 1, but for those that are
+    /// [allowed](crate::AllowedPosts) by their own name. Default 20; past it close code 1008, or 429 over HTTP.
+    ///
+    /// Without it, a stranger who makes names up could fill a store of many posts in seconds. All clients behind a proxy
+    /// have one address.
+    pub new_posts_per_hour_and_address: u32,
     /// Time for a graceful stop: clients told, likes saved. Default 5 s; past it everything left is cut off.
     pub stop_within: Duration,
 }
@@ -94,6 +102,7 @@ impl Default for Limits {
             posts_per_client: 100,
             likes_per_connection: None,
             likes_per_second_and_address: None,
+            new_posts_per_hour_and_address: 20,
             stop_within: Duration::from_secs(5),
         }
     }
@@ -110,11 +119,12 @@ impl Limits {
         within("head_bytes", self.head_bytes, 256..=1 << 20)?;
         within("target_bytes", self.target_bytes, 16..=1 << 20)?;
         within("headers", self.headers, 8..=1000)?;
-        within("body_bytes", self.body_bytes, 0..=1 << 30)?;
+        within("body_bytes", self.body_bytes, 0..=16 << 20)?;
         within("message_bytes", self.message_bytes, 16..=16 << 20)?;
         within("fragments", self.fragments, 1..=1 << 20)?;
         within("posts_per_client", self.posts_per_client, 1..=100_000)?;
         within("likes_per_second_and_address", self.likes_per_second_and_address.unwrap_or(1), 1..=u32::MAX)?;
+        within("new_posts_per_hour_and_address", self.new_posts_per_hour_and_address, 1..=u32::MAX)?;
         for (name, time) in [
             ("request_time", self.request_time),
             ("keep_alive", self.keep_alive),

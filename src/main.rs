@@ -1,11 +1,12 @@
-//! The `live-likes` binary: a server for one counter, with what the command line asks for.
+//! The `live-likes` binary: a server with what the command line asks for.
 
 mod cli;
 
 use cli::{Command, Settings, logger, signals};
-use live_likes::{Error, Page, Posts, Server};
+use live_likes::{AllowedPosts, Error, Page, Posts, Server, open_store};
 use std::{
     io::{Write, stderr, stdout},
+    path::Path,
     process::ExitCode,
 };
 
@@ -25,7 +26,11 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_USAGE);
         }
     };
-    let code = match logger::start(settings.log).map_err(Error::Thread).and_then(|()| serve(*settings)) {
+    if let Err(e) = logger::start(settings.log) {
+        let _ = writeln!(stderr(), "live-likes: {}", Error::Thread(e));
+        return ExitCode::FAILURE;
+    }
+    let code = match serve(*settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             logger::complain(&e);
@@ -40,9 +45,13 @@ fn main() -> ExitCode {
 fn serve(settings: Settings) -> Result<(), Error> {
     raise_descriptor_limit();
     let page = settings.page.as_ref().map(Page::open).transpose()?.unwrap_or_default();
-    let posts = Posts::open(&settings.db)?;
+    let allowed = settings.posts.as_ref().map(AllowedPosts::open).transpose()?;
+    let posts = Posts::with_store(open_store(&settings.db, settings.store)?)?;
     let likes = posts.default_counter()?;
     let mut server = Server::new(posts).page(page).limits(settings.limits);
+    if let Some(allowed) = &allowed {
+        server = server.allow_posts(allowed.clone());
+    }
     for name in settings.allow_hosts {
         server = server.allow_host(name);
     }
@@ -53,7 +62,8 @@ fn serve(settings: Settings) -> Result<(), Error> {
     if let Some(addr) = settings.metrics_addr {
         listening = listening.metrics_on(addr.as_str())?;
     }
-    signals::listen(listening.handle()).map_err(Error::Thread)?;
+    let read_again = allowed.zip(settings.posts).map(|(allowed, path)| move || read_again(&allowed, &path));
+    signals::listen(listening.handle(), read_again).map_err(Error::Thread)?;
     let (addr, count) = (listening.local_addr(), likes.count());
     logger::say(format_args!("Live Likes at http://{addr}/ with {count} likes in {}", settings.db.display()));
     if let Some(addr) = listening.metrics_addr() {
@@ -62,6 +72,17 @@ fn serve(settings: Settings) -> Result<(), Error> {
     listening.run()?;
     log::info!("stopped with {} likes saved", likes.count());
     Ok(())
+}
+
+/// Reads the list of posts again. One that is not usable changes nothing.
+fn read_again(allowed: &AllowedPosts, path: &Path) {
+    match AllowedPosts::open(path) {
+        Ok(list) => {
+            allowed.replace(&list);
+            log::info!("read the list of posts `{}` again", path.display());
+        }
+        Err(e) => log::error!("{e}; the posts that may exist stay the same"),
+    }
 }
 
 /// Each connection takes a descriptor, and the usual soft limit of 1,024 is there for programs that use `select`.

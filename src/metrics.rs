@@ -11,7 +11,7 @@ use std::{
 pub(crate) enum Refused {
     /// More connections than the limit, or no thread for one more.
     Connections,
-    /// A request that breaks HTTP, or a handshake that breaks WebSocket.
+    /// A request that breaks HTTP, or a handshake that breaks WebSocket; a parameter that is not understood.
     BadRequest,
     /// A request that did not arrive in time.
     Timeout,
@@ -19,6 +19,8 @@ pub(crate) enum Refused {
     Host,
     /// A page of another origin.
     Origin,
+    /// A post that is none of those that may exist.
+    Post,
     /// A like past a limit.
     Rate,
     /// A like while likes cannot be saved, or an upgrade while shutting down.
@@ -27,12 +29,13 @@ pub(crate) enum Refused {
     BadMessage,
 }
 
-const REASONS: [(Refused, &str); 8] = [
+const REASONS: [(Refused, &str); 9] = [
     (Refused::Connections, "connections"),
     (Refused::BadRequest, "bad_request"),
     (Refused::Timeout, "timeout"),
     (Refused::Host, "host"),
     (Refused::Origin, "origin"),
+    (Refused::Post, "post"),
     (Refused::Rate, "rate"),
     (Refused::Unavailable, "unavailable"),
     (Refused::BadMessage, "bad_message"),

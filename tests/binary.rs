@@ -243,6 +243,55 @@ fn without_a_terminal_sighup_is_ignored() {
 }
 
 #[test]
+#[cfg(feature = "sqlite")]
+fn the_posts_that_may_exist_are_read_from_a_file_and_again_on_sighup() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    let folder = Folder::new();
+    let file = folder.join("posts.txt");
+    fs::write(&file, "# of this year\nhello\nblog/*\n").unwrap();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0", "--db", "likes.db", "--posts", "posts.txt"]);
+    let (process, addr) = serve(command);
+    let status = |post: &str| get(addr, &format!("/likes?post={post}"))[9..12].to_owned();
+    assert_eq!(["hello", "blog/1", "new", "%E2%80%AE%22"].map(status), ["200", "200", "404", "404"]);
+    // A new pipe each time shows when it is read.
+    let read_again = |text: &str| {
+        fs::remove_file(&file).unwrap();
+        mkfifoat(CWD, &file, Mode::RUSR | Mode::WUSR).unwrap();
+        process.signal(Signal::HUP);
+        let deadline = Instant::now() + LONG;
+        let no_wait = OFlags::NONBLOCK.bits().cast_signed();
+        let mut pipe = loop {
+            match File::options().write(true).custom_flags(no_wait).open(&file) {
+                Ok(pipe) => break pipe,
+                Err(e) => assert!(Instant::now() < deadline, "nobody reads it: {e}"),
+            }
+            thread::park_timeout(Duration::from_millis(2));
+        };
+        // By now the list before this one is in use, or is not.
+        let statuses = ["hello", "new"].map(status);
+        pipe.write_all(text.as_bytes()).unwrap();
+        statuses
+    };
+    assert_eq!(read_again("new\n"), ["200", "404"]);
+    assert_eq!(read_again("hello\nbl\tog\n"), ["404", "200"]);
+    assert_eq!(read_again("hello\n"), ["404", "200"], "a list that is not usable changes nothing");
+    assert_eq!(read_again("hello\n"), ["200", "404"]);
+    process.signal(Signal::TERM);
+    let ended = process.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    for line in [
+        r#"warn: refused the post "new", which is not among those that may exist"#,
+        r#"warn: refused the post "\u{202e}\"", which is not among those that may exist"#,
+        "info: read the list of posts `posts.txt` again",
+        "error: cannot use the list of posts `posts.txt`: line 2: the name of a post holds no control characters, and \
+         this one holds U+0009; the posts that may exist stay the same",
+    ] {
+        assert!(log_lines(&ended.stderr).contains(&line), "{} should tell {line}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_closed_terminal_stops_it_gracefully() {
     let folder = Folder::new();
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
@@ -287,6 +336,7 @@ fn what_keeps_it_from_running_is_said_and_ends_it_with_1() {
     let taken = taken.local_addr().unwrap().to_string();
     fs::write(folder.join("bad.txt"), "NaN").unwrap();
     fs::write(folder.join("used.txt"), "16").unwrap();
+    fs::write(folder.join("posts.txt"), format!("hello\n{}\n", "x".repeat(201))).unwrap();
     let _user = FileStore::open(folder.join("used.txt")).unwrap();
     let free = "127.0.0.1:0";
     for (arguments, told) in [
@@ -296,6 +346,8 @@ fn what_keeps_it_from_running_is_said_and_ends_it_with_1() {
         (["--addr", free, "--db", "used.txt"], ["`used.txt`", "another process is using it"]),
         (["--addr", free, "--db", "none/db.txt"], ["`none/db.txt`", "folder `none`"]),
         (["--addr", free, "--page", "none.html"], ["`none.html`", "No such file"]),
+        (["--addr", free, "--posts", "none.txt"], ["the list of posts `none.txt`", "No such file"]),
+        (["--addr", free, "--posts", "posts.txt"], ["the list of posts `posts.txt`", "line 2: the name of a post"]),
     ] {
         let ended = run(&folder, &arguments);
         assert_eq!(ended.code, Some(1), "{arguments:?}: {}", ended.stderr);

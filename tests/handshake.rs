@@ -114,7 +114,7 @@ fn the_fields_of_a_handshake_may_be_written_in_every_way_that_lists_may() {
         },
     );
     let mut peer = site.connect();
-    let query = String::from_utf8(HANDSHAKE.to_vec()).unwrap().replace("/liveLikes", "http://localhost/liveLikes?x=y");
+    let query = String::from_utf8(HANDSHAKE.to_vec()).unwrap().replace("/liveLikes", "http://localhost/liveLikes?_=y");
     assert_eq!(peer.ask(query).status, 101);
 }
 

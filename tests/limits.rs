@@ -77,11 +77,11 @@ fn a_request_head_may_have_as_many_bytes_as_the_limit_says() {
 fn a_target_may_have_as_many_bytes_as_the_limit_says() {
     let site = Site::new(|limits| limits.target_bytes = 16);
     let mut peer = site.connect();
-    assert_eq!(peer.ask("PUT /like?1234567890 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
-    assert_eq!(peer.ask("PUT /like?12345678901 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 414);
+    assert_eq!(peer.ask("PUT /like?_=34567890 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+    assert_eq!(peer.ask("PUT /like?_=345678901 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 414);
     peer.ends();
     // It is judged as it comes, not when the head is whole.
-    assert_eq!(site.connect().ask("PUT /like?12345678901").status, 414);
+    assert_eq!(site.connect().ask("PUT /like?_=345678901").status, 414);
     assert_eq!(site.likes.count(), 1);
 }
 
@@ -406,7 +406,7 @@ type Change = fn(&mut Limits);
 
 /// Each limit that has a range: at its lowest, at its highest, below that and above it. (Where there is nothing below or
 /// above, both are on the same side.)
-const RANGES: [(&str, Change, Change, Change, Change); 15] = {
+const RANGES: [(&str, Change, Change, Change, Change); 17] = {
     const MS: Duration = Duration::from_millis(1);
     const DAY: Duration = Duration::from_secs(24 * 3600);
     const SHORTER: Duration = Duration::from_micros(999);
@@ -427,7 +427,7 @@ const RANGES: [(&str, Change, Change, Change, Change); 15] = {
         range!(target_bytes, 15, 16, 1 << 20, usize::MAX),
         range!(headers, 7, 8, 1000, usize::MAX),
         range!(request_time, Duration::ZERO, MS, DAY, Duration::MAX),
-        range!(body_bytes, (1 << 30) + 1, 0, 1 << 30, u64::MAX),
+        range!(body_bytes, (16 << 20) + 1, 0, 16 << 20, u64::MAX),
         range!(keep_alive, SHORTER, MS, DAY, Duration::MAX),
         range!(message_bytes, 15, 16, 16 << 20, usize::MAX),
         range!(fragments, 0, 1, 1 << 20, usize::MAX),
@@ -435,7 +435,9 @@ const RANGES: [(&str, Change, Change, Change, Change); 15] = {
         range!(pong_within, SHORTER, MS, DAY, Duration::MAX),
         range!(write_deadline, Duration::ZERO, MS, DAY, Duration::MAX),
         range!(close_within, Duration::ZERO, MS, DAY, Duration::MAX),
+        range!(posts_per_client, 0, 1, 100_000, usize::MAX),
         range!(likes_per_second_and_address, Some(0), Some(1), Some(u32::MAX), Some(0)),
+        range!(new_posts_per_hour_and_address, 0, 1, u32::MAX, 0),
         range!(stop_within, Duration::ZERO, MS, DAY, DAY + MS),
     ]
 };

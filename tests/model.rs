@@ -111,7 +111,7 @@ fn everyone() {
     let (watching, outbox) = client(usize::MAX);
     let registration = likes.join(&outbox, None).unwrap();
     let (slow, slow_outbox) = client(3);
-    let slow_registration = likes.join(&slow_outbox);
+    let slow_registration = likes.join(&slow_outbox, None).unwrap();
 
     let liker = thread::spawn({
         let likes = likes.clone();

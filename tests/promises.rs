@@ -360,8 +360,8 @@ fn connections_that_end_give_their_descriptors_and_threads_back() {
     let server = process::Process::start(16, &[]);
     let addr = server.addr;
     let held = || (server.descriptors(), server.threads());
-    // Nobody has been connected yet.
-    let before = held();
+    // Nobody has been connected yet; but it may still be reading what the system allows.
+    let before = (0..100).map(|_| held()).min().unwrap();
     let visits: [fn(SocketAddr); 6] = [
         |addr| drop(get(addr, "/")),
         |addr| drop(connect(addr)),

@@ -1,25 +1,14 @@
 //! A session as a client sees it: its heartbeat, the frames that are tallied, the bytes that came before it.
 
+#[path = "support/scripted.rs"]
+mod scripted;
 #[path = "support/wire.rs"]
 mod wire;
 
-use live_likes::{Likes, Limits, Server, Store};
+use live_likes::{Likes, Limits, Server};
+use scripted::{Ending, memory};
 use std::{io::Read, net::TcpListener, thread, time::Duration};
 use wire::{COUNT, Frame, HANDSHAKE, LIKE, PUT, Peer, SOON, Site, frame, text, until};
-
-/// A store that saves at once, in memory.
-struct Memory(u64);
-
-impl Store for Memory {
-    fn total(&mut self) -> u64 {
-        self.0
-    }
-
-    fn add(&mut self, likes: u64) -> live_likes::Result<u64> {
-        self.0 += likes;
-        Ok(self.0)
-    }
-}
 
 /// The value of a metric.
 fn metric(site: &Site, name: &str) -> u64 {
@@ -40,7 +29,7 @@ fn fill(site: &Site) {
 fn a_client_that_is_sent_pongs_while_it_is_behind_is_sent_as_many_counts_as_are_tallied() {
     let mut limits = Limits::default();
     (limits.ping_after, limits.write_deadline) = (10 * SOON, 10 * SOON);
-    let site = Site::of(Likes::with_store(Memory(0)).unwrap(), limits);
+    let site = Site::of(Likes::with_store(memory(0, |_| Ending::Saved)).unwrap(), limits);
     let mut peer = site.connect();
     assert_eq!(peer.ask(HANDSHAKE).status, 101);
     let (mut counts, mut newest) = (0, 0);
@@ -78,7 +67,7 @@ fn a_client_that_answers_a_ping_with_part_of_a_message_is_pinged_again() {
 
 #[test]
 fn a_connection_that_a_host_program_hands_over_is_served_with_the_bytes_that_it_has_read() {
-    let likes = Likes::with_store(Memory(0)).unwrap();
+    let likes = Likes::with_store(memory(0, |_| Ending::Saved)).unwrap();
     let service = Server::new(likes.clone()).into_service().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();

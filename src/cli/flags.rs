@@ -31,7 +31,22 @@ pub(super) const FLAGS: &[Flag] = &[
         some_address,
         "address of its own for /metrics, which is then answered there alone"
     ),
-    flag!("db", "FILE", db, file, "file that holds the count; created if missing [db.txt]"),
+    flag!(
+        "db",
+        "FILE",
+        db,
+        file,
+        "where likes are kept: *.db for many posts, in SQLite; else a text file for one [db.txt]"
+    ),
+    flag!(
+        "posts",
+        "FILE",
+        posts,
+        some_file,
+        "the posts that may exist, one a line; * at the end of one for any ending"
+    ),
+    flag!("max-posts", "N", store.posts, number, "posts kept in *.db [100000]"),
+    flag!("max-visitors", "N", store.visitors, number, "visitors kept in *.db, for each post anew [10000000]"),
     flag!("page", "FILE", page, some_file, "page to serve in place of the built-in one"),
     flag!(
         "allow-host",
@@ -59,7 +74,7 @@ pub(super) const FLAGS: &[Flag] = &[
         seconds,
         "for a whole request head, and again for its body [5]"
     ),
-    flag!("body-bytes", "BYTES", limits.body_bytes, number, "request body, which is thrown away [65536]"),
+    flag!("body-bytes", "BYTES", limits.body_bytes, number, "request body [65536]"),
     flag!("keep-alive", "SECONDS", limits.keep_alive, seconds, "between two requests [15]"),
     flag!("message-bytes", "BYTES", limits.message_bytes, number, "WebSocket message [4096]"),
     flag!("fragments", "N", limits.fragments, number, "frames of a WebSocket message [64]"),
@@ -75,6 +90,13 @@ pub(super) const FLAGS: &[Flag] = &[
         limits.likes_per_second_and_address,
         some_number,
         "likes a second of one address [unlimited]"
+    ),
+    flag!(
+        "new-posts-per-hour",
+        "N",
+        limits.new_posts_per_hour_and_address,
+        number,
+        "posts that one address may be the first to like [20]"
     ),
     flag!("stop-within", "SECONDS", limits.stop_within, seconds, "for a graceful stop [5]"),
 ];
@@ -160,7 +182,7 @@ pub(super) fn help() -> String {
         "\nWhat no flag sets is taken from the environment: LIVE_LIKES_ADDR stands for --addr, and so on. With PORT alone,\n",
         "as hosting platforms set it, the server listens on 0.0.0.0:PORT.\n\n",
         "SIGINT and SIGTERM stop the server gracefully, and a second one at once. SIGHUP stops a server that was started\n",
-        "in a terminal; any other ignores it. The exit code is 0 after a graceful stop, 1 for an error, 2 for bad usage."
+        "in a terminal; any other reads the file of --posts again.\n\nThe exit code is 0 after a graceful stop, 1 for an error, 2 for bad usage."
     ));
     text
 }

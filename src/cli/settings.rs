@@ -2,7 +2,7 @@
 
 use super::flags::{FLAGS, Flag, PORT, help};
 use lexopt::Arg;
-use live_likes::{Error, Limits};
+use live_likes::{Error, Limits, StoreLimits};
 use std::{
     ffi::{OsStr, OsString},
     path::PathBuf,
@@ -22,6 +22,9 @@ pub(crate) struct Settings {
     pub(crate) addr: String,
     pub(crate) metrics_addr: Option<String>,
     pub(crate) db: PathBuf,
+    pub(crate) store: StoreLimits,
+    /// The file with the posts that may exist.
+    pub(crate) posts: Option<PathBuf>,
     pub(crate) page: Option<PathBuf>,
     pub(crate) allow_hosts: Vec<String>,
     pub(crate) allow_origins: Vec<String>,
@@ -35,6 +38,8 @@ impl Default for Settings {
             addr: "127.0.0.1:3000".to_owned(),
             metrics_addr: None,
             db: "db.txt".into(),
+            store: StoreLimits::default(),
+            posts: None,
             page: None,
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),

@@ -13,15 +13,18 @@ use std::{
 /// Has the first SIGINT or SIGTERM stop the server gracefully, and the second end the process at once.
 ///
 /// SIGHUP says that the terminal has been closed, which stops a server that was started in one; but a service has no
-/// terminal, and is sent SIGHUP to read its files again, of which there is none yet.
-pub(crate) fn listen(server: Handle) -> io::Result<()> {
+/// terminal, and is sent SIGHUP to read its files again, if it has any.
+pub(crate) fn listen(server: Handle, read_again: Option<impl Fn() + Send + 'static>) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let in_terminal = stdin().is_terminal() || stdout().is_terminal() || stderr().is_terminal();
     let wait = move || {
         let mut stopping = false;
         for signal in signals.forever() {
             match signal {
-                SIGHUP if !in_terminal => log::info!("SIGHUP is ignored: there is no file to read again"),
+                SIGHUP if !in_terminal => match &read_again {
+                    Some(read_again) => read_again(),
+                    None => log::info!("SIGHUP is ignored: there is no file to read again"),
+                },
                 // The shell and the kernel both send it, so that a second one means no haste.
                 SIGHUP if stopping => {}
                 _ if stopping => {

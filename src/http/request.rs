@@ -7,7 +7,7 @@
 use crate::http::{Refusal, body::Framing};
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE},
     uri::Authority,
 };
 use std::net::Ipv6Addr;
@@ -30,6 +30,15 @@ pub(crate) struct Request {
     pub(crate) keep_alive: bool,
     /// Empty where nobody wants it.
     pub(crate) body: Vec<u8>,
+}
+
+/// What a body is written in that says something here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// `application/x-www-form-urlencoded`
+    Form,
+    /// `application/json`
+    Json,
 }
 
 /// Method, target and version of a request line.
@@ -94,6 +103,7 @@ impl Request {
         let host = named.and_then(|host| authority(host.as_str().as_bytes())).or(host);
         let framing = framing(&fields, version)?;
         only(&fields, ORIGIN)?;
+        only(&fields, CONTENT_TYPE)?;
         let expectation = fields.get(EXPECT).filter(|_| version == Version::HTTP_11);
         if expectation.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
             return Err(Refusal::new(417, "of Expect, only 100-continue is supported"));
@@ -105,6 +115,14 @@ impl Request {
         let keep_alive = version == Version::HTTP_11 && !has_token(&fields, CONNECTION, "close") && !asks_for_more;
         let body = Vec::new();
         Ok(Self { method, target, version, fields, host, framing, expects_continue, keep_alive, body })
+    }
+
+    /// What the body is written in, if that can say something here.
+    pub(crate) fn content(&self) -> Option<Content> {
+        let kind = self.fields.get(CONTENT_TYPE)?.to_str().ok()?.split(';').next()?.trim();
+        let is = |name| kind.eq_ignore_ascii_case(name);
+        let json = || is("application/json").then_some(Content::Json);
+        is("application/x-www-form-urlencoded").then_some(Content::Form).or_else(json)
     }
 
     /// Whether the client asks to turn the connection into a WebSocket (RFC 6455 section 4.2.1).

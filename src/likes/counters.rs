@@ -89,12 +89,11 @@ impl Counters {
         self.in_use.get(post).and_then(|counter| counter.count)
     }
 
-    /// Notes a count as it was read from the store.
+    /// Notes a count as it was read from the store, unless one is known: what is saved after that is shown by
+    /// [`raise`](Self::raise) to those who have been shown it.
     pub(crate) fn know(&mut self, post: &Post, count: Count) {
-        if let Some(counter) = self.in_use.get_mut(post)
-            && counter.count.is_none_or(|known| known.version < count.version)
-        {
-            counter.count = Some(count);
+        if let Some(counter) = self.in_use.get_mut(post) {
+            counter.count.get_or_insert(count);
         }
     }
 
@@ -124,8 +123,9 @@ impl Counters {
         (news.collect(), self.to_show)
     }
 
-    pub(crate) fn has_news(&self) -> bool {
-        !self.changed.is_empty()
+    /// Notes that there are answers to be given, which counts as something to be shown.
+    pub(crate) fn note_answers(&mut self) {
+        self.to_show += 1;
     }
 
     /// A mark of all there is to be shown by now.

@@ -203,7 +203,7 @@ impl State {
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        self.counters.has_news() || !self.answers.is_empty() || self.ends_now()
+        !self.all_shown() || self.ends_now()
     }
 
     /// Notes what has been shown. Where that is the last there will be, returns those who are to be told of the end.
@@ -217,7 +217,7 @@ impl State {
     }
 
     pub(crate) fn all_shown(&self) -> bool {
-        self.counters.is_shown(self.counters.mark()) && self.answers.is_empty()
+        self.counters.is_shown(self.counters.mark())
     }
 
     /// Whether all has been shown that ever will be, and that has not been noted yet.
@@ -235,6 +235,7 @@ impl State {
     pub(crate) fn will_settle(&mut self, results: &Arc<Results>) {
         if results.has_answers() {
             self.answers.push(results.clone());
+            self.counters.note_answers();
         }
     }
 

@@ -67,7 +67,7 @@ pub struct Likes {
 }
 
 /// A counter that somebody has a handle of.
-struct InUse {
+pub(crate) struct InUse {
     post: Post,
     audience: Arc<Audience>,
     core: Arc<Core>,
@@ -164,14 +164,19 @@ impl Likes {
         self.now().likes
     }
 
-    fn now(&self) -> Count {
+    /// The count as it is saved.
+    pub(crate) fn now(&self) -> Count {
         self.core().count(&self.counter.post).unwrap_or_default()
+    }
+
+    pub(crate) fn post(&self) -> &Post {
+        &self.counter.post
     }
 
     /// The counts as they come, in this process.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        let subscription = Subscription::new(self.counter.audience.clone(), || self.now());
+        let subscription = Subscription::new(self.counter.clone(), || self.now());
         if lock(&self.core().state).over {
             subscription.close();
         }
@@ -272,9 +277,13 @@ impl fmt::Debug for Likes {
 pub(crate) mod tests {
     use super::*;
     use crate::{
-        likes::{dialect::Dialect, outbox::tests::Pipe},
+        likes::{
+            dialect::Dialect,
+            outbox::{Wire, tests::Pipe},
+        },
         store::change::{BatchId, Change},
     };
+    use std::{io, sync::mpsc};
 
     /// A counter in memory.
     #[derive(Default)]
@@ -327,6 +336,33 @@ pub(crate) mod tests {
         assert_eq!(likes.close(Duration::MAX).unwrap(), 1);
         until_it_takes(&pipe_that_stays, "1");
         assert!(pipe.frames().is_empty(), "one that has left is shown nothing");
+    }
+
+    /// A wire that tells of a send, takes its time over it, and tells of its end.
+    struct Slow(mpsc::Sender<&'static str>);
+
+    impl Wire for Slow {
+        fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send("begun").unwrap();
+            std::thread::park_timeout(Duration::from_millis(200));
+            self.0.send("sent").unwrap();
+            Ok(bytes.len())
+        }
+
+        fn shut_down(&self) {}
+    }
+
+    #[test]
+    fn all_is_shown_when_the_answers_are_given_too() {
+        // It stops for good, so that nothing changes that would be shown.
+        let posts = Posts::with_store(Memory { breaks: true, ..Memory::default() }).unwrap();
+        let likes = posts.default_counter().unwrap();
+        let (tell, told) = mpsc::channel();
+        let client = Arc::new(Outbox::new(Arc::new(Slow(tell)), Duration::MAX, Dialect::Json, None));
+        posts.submit(&Post::default(), ChangeKind::Likes(1), &client, |_| b"\x81\x02no".to_vec()).unwrap();
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok("begun"));
+        likes.wait_until_shown(Instant::now() + Duration::from_secs(60));
+        assert_eq!(told.try_recv(), Ok("sent"));
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(crate) struct Steps {
     skipped: bool,
     /// The visitors among them, and whether they like the post now.
     minds: HashMap<VisitorKey, bool>,
+    /// The post had no likes at some time, so that no visitor likes it who did before.
+    cleared: bool,
 }
 
 impl Steps {
@@ -26,6 +28,10 @@ impl Steps {
 
     /// Adds so many likes, the last of which made the count this one; and whose it was, where that is known.
     pub(crate) fn push(&mut self, count: Count, likes: u64, mind: Option<(VisitorKey, bool)>) {
+        if count.likes == 0 {
+            self.minds.clear();
+            self.cleared = true;
+        }
         self.minds.extend(mind);
         if self.skipped || likes.saturating_add(self.counts.len() as u64) > MOST_IN_ROUND as u64 {
             self.skipped = true;
@@ -50,6 +56,7 @@ pub(crate) struct Round {
     post: Post,
     counts: Vec<Count>,
     minds: HashMap<VisitorKey, bool>,
+    cleared: bool,
     encoded: [OnceLock<Encoded>; DIALECTS],
 }
 
@@ -65,8 +72,8 @@ impl Round {
     /// The round of what has been saved since the last one.
     pub(crate) fn of(post: Post, steps: Steps) -> Option<Self> {
         let encoded = [const { OnceLock::new() }; DIALECTS];
-        let Steps { counts, minds, .. } = steps;
-        (!counts.is_empty()).then_some(Self { post, counts, minds, encoded })
+        let Steps { counts, minds, cleared, .. } = steps;
+        (!counts.is_empty()).then_some(Self { post, counts, minds, cleared, encoded })
     }
 
     pub(crate) fn post(&self) -> &Post {
@@ -82,9 +89,9 @@ impl Round {
         self.counts[self.counts.len() - 1]
     }
 
-    /// Whether a visitor likes the post, where that has changed.
+    /// Whether a visitor likes the post, where that has changed, or may have.
     pub(crate) fn mind(&self, visitor: VisitorKey) -> Option<bool> {
-        self.minds.get(&visitor).copied()
+        self.minds.get(&visitor).copied().or(self.cleared.then_some(false))
     }
 
     /// The frames, encoded when the first client that wants them is offered the round.
@@ -151,6 +158,16 @@ pub(crate) mod tests {
         steps.push(count(65), 1, None);
         steps.push(count(67), 2, None);
         assert_eq!(likes(&Round::of(Post::default(), steps).unwrap()), [67]);
+    }
+
+    #[test]
+    fn where_there_were_no_likes_only_those_like_it_who_have_said_so_since() {
+        let (before, since, never) = (VisitorKey([1; 16]), VisitorKey([2; 16]), VisitorKey([3; 16]));
+        let counts = [(1, Some((before, true))), (0, None), (1, Some((since, true)))].into_iter().zip(1..);
+        let mut steps = Steps::default();
+        counts.for_each(|((likes, mind), version)| steps.push(Count { likes, version }, 1, mind));
+        let round = Round::of(Post::default(), steps).unwrap();
+        assert_eq!([before, since, never].map(|visitor| round.mind(visitor)), [Some(false), Some(true), Some(false)]);
     }
 
     #[test]

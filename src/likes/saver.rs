@@ -150,12 +150,15 @@ impl<'c, S: Store> Saver<'c, S> {
         let mut told = HashMap::new();
         for (change, outcome) in changes.iter().zip(outcomes) {
             let Outcome::Applied(count) = *outcome else { continue };
-            let known = || state.counters.get(&change.post).map(|count| count.likes);
-            let Some(before) = told.get(&change.post).copied().or_else(known) else { continue };
             if count.version.checked_sub(change.likes()).is_none_or(|version| version < self.version) {
                 let (version, last) = (count.version, self.version);
                 return Err(format!("the store told version {version} of a change of {change:?} on version {last}"));
             }
+            self.version = count.version;
+            // Read while this was being saved, it may be the count with this change already.
+            let known = || state.counters.get(&change.post).filter(|known| known.version < count.version);
+            let before = told.insert(&change.post, count.likes).or_else(|| known().map(|known| known.likes));
+            let Some(before) = before else { continue };
             // The least that it can be after the change, and what it is if nobody else has changed it.
             let (least, follows) = match change.kind {
                 ChangeKind::Visitor { liked: false, .. } => (0, before.checked_sub(1)),
@@ -166,8 +169,6 @@ impl<'c, S: Store> Saver<'c, S> {
             if count.likes < least || !self.store.is_shared() && follows != Some(count.likes) {
                 return Err(format!("the store told {} likes after {change:?} on {before}", count.likes));
             }
-            self.version = count.version;
-            told.insert(&change.post, count.likes);
         }
         Ok(())
     }

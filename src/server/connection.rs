@@ -58,12 +58,13 @@ pub(crate) fn serve(
         };
         let response = match answer {
             Answer::Response(response) => response,
-            Answer::Upgrade(Handshake { response, json }) => {
+            Answer::Upgrade(Handshake { response, json }, likes) => {
                 write(&response)?;
                 let (dialect, boot) =
                     if json { (Dialect::Json, Some(state.posts.boot())) } else { (Dialect::Bare, None) };
                 let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, dialect, boot));
                 upgraded(&outbox);
+                peer.watch(likes);
                 watch(state, stream, &outbox, dialect, reader.into_rest(), &mut peer);
                 return Ok(());
             }
@@ -88,7 +89,7 @@ fn watch<'s>(
 ) {
     let session = Session { stream, outbox, limits: &state.limits, metrics: state.likes.metrics() };
     let registration = match dialect {
-        Dialect::Bare => state.likes.join(outbox, None).ok(),
+        Dialect::Bare => peer.watched().join(outbox, None).ok(),
         Dialect::Json => None, // nothing is watched before the client says so
     };
     if state.is_stopping() {

@@ -2,11 +2,14 @@
 
 mod acceptor;
 pub(crate) mod access;
+pub(crate) mod allowed;
 mod capacity;
 mod connection;
 mod fallback;
+mod likes;
 pub(crate) mod page;
 mod peer;
+mod query;
 mod rate;
 mod routes;
 pub(crate) mod service;
@@ -19,6 +22,7 @@ use crate::{
     limits::Limits,
     server::acceptor::Acceptor,
     server::access::Access,
+    server::allowed::AllowedPosts,
     server::fallback::Fallback,
     server::page::Page,
     server::rate::Rate,
@@ -34,6 +38,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize},
     },
+    time::Duration,
 };
 
 /// Builds a server out of counters, a page, limits, and the names it answers to.
@@ -56,6 +61,7 @@ pub struct Server {
     origins: Vec<String>,
     prefix: String,
     fallback: Option<Fallback>,
+    allowed: Option<AllowedPosts>,
 }
 
 impl Server {
@@ -64,8 +70,9 @@ impl Server {
     #[must_use]
     pub fn new(posts: impl Into<Posts>) -> Self {
         let (page, limits) = (Page::default(), Limits::default());
-        let (hosts, origins) = (Vec::new(), Vec::new());
-        Self { posts: posts.into(), page, limits, hosts, origins, prefix: String::new(), fallback: None }
+        let (hosts, origins, allowed) = (Vec::new(), Vec::new(), None);
+        let posts = posts.into();
+        Self { posts, page, limits, hosts, origins, prefix: String::new(), fallback: None, allowed }
     }
 
     /// Serves this page instead of the built-in one.
@@ -99,6 +106,13 @@ impl Server {
     pub fn allow_origin(mut self, name: impl Into<String>) -> Self {
         self.origins.push(name.into());
         self
+    }
+
+    /// Has only these posts exist, besides the default counter: any other is answered 404, and is not among the most
+    /// liked. Without a list, all may.
+    #[must_use]
+    pub fn allow_posts(self, posts: AllowedPosts) -> Self {
+        Self { allowed: Some(posts), ..self }
     }
 
     /// Puts all that is served under a path: with `/counter`, the page is at `/counter/` and the count at
@@ -186,7 +200,9 @@ impl Server {
             fallback: self.fallback,
             access: Access::new(&self.hosts, &self.origins)?,
             loopback,
-            rate: self.limits.likes_per_second_and_address.map(Rate::new),
+            allowed: self.allowed,
+            rate: self.limits.likes_per_second_and_address.map(|most| Rate::new(most, Duration::from_secs(1))),
+            new_posts: Rate::new(self.limits.new_posts_per_hour_and_address, Duration::from_secs(3600)),
             limits: self.limits,
             metrics_apart: false,
             stopping: AtomicBool::new(false),

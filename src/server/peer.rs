@@ -2,9 +2,10 @@
 
 use crate::{
     error::Error,
+    likes::{Answer, Likes},
     metrics::Refused,
     server::state::State,
-    store,
+    store::change::{self, ChangeKind, Post},
     websocket::{Handler, Message, Refusal, code, parse_like},
 };
 use std::{net::IpAddr, time::Instant};
@@ -15,19 +16,25 @@ pub(crate) struct Peer<'s> {
     address: IpAddr,
     /// Whether the server is on a loopback address, so that only this machine can reach it.
     pub(crate) loopback: bool,
+    /// The counter that is watched in bare numbers, and that such likes are for.
+    watched: Likes,
     /// Likes taken from this connection.
     likes: u64,
 }
 
-/// Why a like is not taken.
+/// Why a like is not taken, or a post not watched.
 #[derive(Debug)]
 pub(crate) enum LikeRefusal {
     /// This connection has sent as many as it may.
     Connection(u64),
     /// This address has sent as many as it may within a second.
     Address(u32),
+    /// This address has been the first to like its number of posts.
+    NewPosts(u32),
     /// This client watches as many posts as it may.
     Watches(usize),
+    /// The post is none of those that may exist.
+    Unlisted,
     /// Nobody is named who could take a like back.
     NoVisitor,
     /// The counter takes none.
@@ -39,14 +46,19 @@ impl std::fmt::Display for LikeRefusal {
         match self {
             Self::Connection(most) => write!(f, "too many likes: at most {most} per connection are allowed"),
             Self::Address(most) => write!(f, "too many likes: at most {most} per second and address are allowed"),
+            Self::NewPosts(most) => {
+                write!(f, "too many new posts: an address may be the first to like {most} an hour")
+            }
             Self::Watches(most) => write!(f, "too many posts: a client may watch {most}"),
+            Self::Unlisted => write!(f, "there is no such post: it is not among those that may exist"),
             Self::NoVisitor => write!(f, "an unlike needs a visitor"),
-            // The reason names files of the server's; it is in the log and in /healthz.
+            // The reason names files of the server's; it is in the log.
             Self::Counter(Error::NotSaved(_)) => write!(f, "likes cannot be saved just now; try again later"),
             Self::Counter(Error::Unknown(_)) => {
                 write!(f, "saving takes too long: it is not known whether the like will count")
             }
             Self::Counter(Error::Stopped(_)) => write!(f, "the counter has stopped"),
+            Self::Counter(Error::NotRead(_)) => write!(f, "likes cannot be read just now; try again later"),
             Self::Counter(e) => write!(f, "{e}"),
         }
     }
@@ -56,12 +68,31 @@ impl LikeRefusal {
     /// HTTP's status for it.
     pub(crate) fn status(&self) -> u16 {
         match self {
-            Self::Connection(_) | Self::Address(_) | Self::Watches(_) => 429,
-            Self::NoVisitor | Self::Counter(Error::BadName(_) | Error::OneCounter) => 400,
-            Self::Counter(Error::Full) => 409,
-            Self::Counter(Error::Refused(store::change::Refused::Unlikes)) => 405,
-            Self::Counter(Error::Refused(_)) => 507,
+            Self::Connection(_) | Self::Address(_) | Self::NewPosts(_) | Self::Watches(_) => 429,
+            Self::Unlisted => 404,
+            Self::NoVisitor | Self::Counter(Error::OneCounter | Error::BadName(_)) => 400,
+            Self::Counter(Error::Refused(change::Refused::Unlikes)) => 405,
+            Self::Counter(Error::Refused(change::Refused::Posts | change::Refused::Visitors)) => 507,
+            Self::Counter(Error::Full | Error::Refused(_)) => 409,
             Self::Counter(_) => 503,
+        }
+    }
+
+    /// After how many seconds it may be otherwise.
+    pub(crate) fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::Address(_) => Some(1),
+            Self::NewPosts(most) => Some(3600_u32.div_ceil(*most)),
+            _ => (self.status() == 503).then_some(2),
+        }
+    }
+
+    pub(crate) fn reason(&self) -> Refused {
+        match self.status() {
+            429 => Refused::Rate,
+            404 => Refused::Post,
+            400 | 405 => Refused::BadRequest,
+            _ => Refused::Unavailable,
         }
     }
 
@@ -78,48 +109,65 @@ impl LikeRefusal {
 
 impl<'s> Peer<'s> {
     pub(crate) fn new(state: &'s State, address: IpAddr, loopback: bool) -> Self {
-        Self { state, address, loopback, likes: 0 }
+        Self { state, address, loopback, watched: state.likes.clone(), likes: 0 }
     }
 
-    /// Adds a like and waits until it is saved.
-    pub(crate) fn like(&mut self) -> Result<u64, LikeRefusal> {
-        let likes = &self.state.likes;
-        self.submit(|| likes.like())
+    /// Notes what the client watches in bare numbers.
+    pub(crate) fn watch(&mut self, likes: Likes) {
+        self.watched = likes;
+    }
+
+    pub(crate) fn watched(&self) -> &Likes {
+        &self.watched
+    }
+
+    /// Has a change of a post saved, and waits for that.
+    pub(crate) fn change(&mut self, post: Post, kind: ChangeKind) -> Result<Answer, LikeRefusal> {
+        let state = self.state;
+        // A handle of another one takes the lock of all a few times more.
+        let likes = if post.is_default() { &state.likes } else { &state.counter(post)? };
+        self.submit(likes, || likes.change(kind))
     }
 
     fn like_without_waiting(&mut self) -> Result<(), LikeRefusal> {
-        let likes = &self.state.likes;
-        self.submit(|| likes.like_without_waiting())
+        let likes = self.watched.clone();
+        self.state.check(likes.post())?;
+        self.submit(&likes, || likes.like_without_waiting())
     }
 
-    /// Hands over a change, if the limits allow one more.
-    pub(crate) fn submit<T>(&mut self, change: impl FnOnce() -> Result<T, Error>) -> Result<T, LikeRefusal> {
-        let result = self.admit().and_then(|()| change().map_err(LikeRefusal::Counter));
-        self.count(result)
+    /// Hands over a change of a counter, if the limits allow one more.
+    pub(crate) fn submit<T>(
+        &mut self,
+        likes: &Likes,
+        change: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, LikeRefusal> {
+        self.admit(likes)?;
+        let done = change().map_err(LikeRefusal::Counter)?;
+        self.likes += 1;
+        Ok(done)
     }
 
     /// Whether the limits allow one like more.
-    fn admit(&self) -> Result<(), LikeRefusal> {
+    fn admit(&self, likes: &Likes) -> Result<(), LikeRefusal> {
         let limits = &self.state.limits;
         if let Some(most) = limits.likes_per_connection
             && self.likes >= most
         {
             return Err(LikeRefusal::Connection(most));
         }
-        match (&self.state.rate, limits.likes_per_second_and_address) {
-            (Some(rate), Some(most)) if !rate.take(self.address, Instant::now()) => Err(LikeRefusal::Address(most)),
-            _ => Ok(()),
+        if let (Some(rate), Some(most)) = (&self.state.rate, limits.likes_per_second_and_address)
+            && !rate.take(self.address, Instant::now())
+        {
+            return Err(LikeRefusal::Address(most));
         }
-    }
-
-    /// Counts a like that was taken, or the reason why not.
-    fn count<T>(&mut self, result: Result<T, LikeRefusal>) -> Result<T, LikeRefusal> {
-        match &result {
-            Ok(_) => self.likes += 1,
-            Err(LikeRefusal::Counter(_)) => self.state.likes.metrics().refused(Refused::Unavailable),
-            Err(_) => self.state.likes.metrics().refused(Refused::Rate),
+        if self.state.is_new(likes) {
+            // One that cannot be saved anyway is not held against the address.
+            likes.health().map_err(LikeRefusal::Counter)?;
+            if !self.state.new_posts.take(self.address, Instant::now()) {
+                return Err(LikeRefusal::NewPosts(limits.new_posts_per_hour_and_address));
+            }
         }
-        result
+        Ok(())
     }
 
     pub(crate) fn bad_message(&self, refusal: Refusal) -> Refusal {
@@ -131,14 +179,46 @@ impl<'s> Peer<'s> {
 impl Handler for Peer<'_> {
     fn text(&mut self, text: &str) -> Result<Option<Message>, Refusal> {
         parse_like(text).map_err(|refusal| self.bad_message(refusal))?;
-        match self.like_without_waiting() {
-            Ok(()) => Ok(None),
-            Err(refusal) => Err(Refusal::new(refusal.close_code(), refusal.to_string())),
-        }
+        let refusal = match self.like_without_waiting() {
+            Ok(()) => return Ok(None),
+            Err(refusal) => refusal,
+        };
+        self.state.likes.metrics().refused(refusal.reason());
+        Err(Refusal::new(refusal.close_code(), refusal.to_string()))
     }
 
     fn binary(&mut self, _: &[u8]) -> Result<Option<Message>, Refusal> {
         let refusal = Refusal::new(code::UNSUPPORTED_DATA, r#"expected the text {"type":"like"}"#);
         Err(self.bad_message(refusal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::change::NameError;
+
+    #[test]
+    fn a_like_that_is_refused_has_a_status_and_names_no_file() {
+        let reason = || "/srv/likes.db".to_owned();
+        for (error, status, told) in [
+            (Error::NotSaved(reason()), 503, "likes cannot be saved just now; try again later"),
+            (Error::Unknown(reason()), 503, "saving takes too long: it is not known whether the like will count"),
+            (Error::Stopped(reason()), 503, "the counter has stopped"),
+            (Error::NotRead(reason()), 503, "likes cannot be read just now; try again later"),
+            (Error::Closed, 503, "the counter is closed"),
+            (Error::Full, 409, "the count is 18446744073709551615, the largest there is"),
+            (Error::OneCounter, 400, "this store keeps one counter; --db likes.db keeps one for each post"),
+            (Error::BadName(NameError::Empty), 400, "the name of a post must not be empty"),
+            (Error::Refused(change::Refused::Posts), 507, "there is no room for a further post"),
+            (Error::Refused(change::Refused::Visitors), 507, "there is no room for a further visitor"),
+            (Error::Refused(change::Refused::Unlikes), 405, "this store cannot take a like back; --db likes.db can"),
+        ] {
+            let refused = LikeRefusal::Counter(error);
+            assert_eq!((refused.status(), refused.to_string().as_str()), (status, told));
+            assert_eq!(refused.retry_after().is_some(), status == 503);
+        }
+        assert_eq!(LikeRefusal::NewPosts(20).retry_after(), Some(180));
+        assert_eq!(LikeRefusal::NewPosts(7000).retry_after(), Some(1));
     }
 }

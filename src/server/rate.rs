@@ -1,14 +1,14 @@
-//! Likes a second and address: a bucket of tokens each.
+//! How often an address may do something: a bucket of tokens each.
 //!
-//! A bucket holds one second's worth and fills at that rate, so a burst passes and a stream does not. An address
-//! whose bucket is full again is forgotten, so the table holds those that liked within the last second, and a few
+//! A bucket holds as many as may be taken in a time, and fills within it, so a burst passes and a stream does not. An
+//! address whose bucket is full again is forgotten, so the table holds those that took one within that time, and a few
 //! more until it is next swept.
 
 use crate::likes::sync::{Mutex, lock};
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Addresses in the table before it is swept the first time.
@@ -17,6 +17,7 @@ const SWEEP_AT: usize = 1024;
 /// What each address may do.
 #[derive(Debug)]
 pub(crate) struct Rate {
+    most: f64,
     per_second: f64,
     table: Mutex<Table>,
 }
@@ -34,9 +35,11 @@ struct Bucket {
 }
 
 impl Rate {
-    pub(crate) fn new(per_second: u32) -> Self {
+    /// `most` times `within` a time.
+    pub(crate) fn new(most: u32, within: Duration) -> Self {
         let table = Table { buckets: HashMap::new(), sweep_at: SWEEP_AT };
-        Self { per_second: f64::from(per_second), table: Mutex::new(table) }
+        let most = f64::from(most);
+        Self { most, per_second: most / within.as_secs_f64(), table: Mutex::new(table) }
     }
 
     /// Takes a token of an address; says whether there was one.
@@ -44,13 +47,13 @@ impl Rate {
         let mut table = lock(&self.table);
         let filled = |bucket: &Bucket| {
             let since = now.saturating_duration_since(bucket.at).as_secs_f64();
-            (bucket.tokens + since * self.per_second).min(self.per_second)
+            (bucket.tokens + since * self.per_second).min(self.most)
         };
         if table.buckets.len() >= table.sweep_at {
-            table.buckets.retain(|_, bucket| filled(bucket) < self.per_second);
+            table.buckets.retain(|_, bucket| filled(bucket) < self.most);
             table.sweep_at = SWEEP_AT.max(2 * table.buckets.len());
         }
-        let bucket = table.buckets.entry(subnet(address)).or_insert(Bucket { tokens: self.per_second, at: now });
+        let bucket = table.buckets.entry(subnet(address)).or_insert(Bucket { tokens: self.most, at: now });
         let tokens = filled(bucket);
         let taken = tokens >= 1.0;
         *bucket = Bucket { tokens: if taken { tokens - 1.0 } else { tokens }, at: now };
@@ -69,11 +72,12 @@ fn subnet(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn a_burst_of_one_second_s_worth_passes_and_then_the_rate() {
-        let rate = Rate::new(4);
+        let rate = Rate::new(4, SECOND);
         let start = Instant::now();
         let address = "192.0.2.1".parse().unwrap();
         let passed = |at: Duration, tries: usize| (0..tries).filter(|_| rate.take(address, start + at)).count();
@@ -83,8 +87,19 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_of_an_hour_fills_within_an_hour() {
+        let rate = Rate::new(20, 3600 * SECOND);
+        let start = Instant::now();
+        let address = "192.0.2.1".parse().unwrap();
+        let passed = |at: u32, tries: usize| (0..tries).filter(|_| rate.take(address, start + at * SECOND)).count();
+        assert_eq!(passed(0, 30), 20);
+        assert_eq!(passed(181, 2), 1);
+        assert_eq!(passed(7200, 30), 20);
+    }
+
+    #[test]
     fn addresses_do_not_share_a_bucket_but_an_ipv6_subnet_does() {
-        let rate = Rate::new(1);
+        let rate = Rate::new(1, SECOND);
         let now = Instant::now();
         let take = |address: &str| rate.take(address.parse().unwrap(), now);
         assert!(take("192.0.2.1"));
@@ -97,7 +112,7 @@ mod tests {
 
     #[test]
     fn addresses_that_were_quiet_for_a_second_are_forgotten() {
-        let rate = Rate::new(1);
+        let rate = Rate::new(1, SECOND);
         let start = Instant::now();
         for (second, third) in (0..=255).flat_map(|second| (0..=15).map(move |third| (second, third))) {
             let at = start + Duration::from_secs(u64::from(second));

@@ -1,11 +1,12 @@
 //! The whole API: which request gets which answer.
 
 use crate::{
-    error::Error,
     http::request::Request,
     http::response::Response,
+    likes::Likes,
     metrics::Refused,
     server::access::address,
+    server::likes,
     server::peer::{LikeRefusal, Peer},
     server::state::State,
     websocket::{self, Handshake},
@@ -22,8 +23,8 @@ pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
 /// What is done about a request.
 pub(crate) enum Answer {
     Response(Response),
-    /// The connection is a WebSocket from here on.
-    Upgrade(Handshake),
+    /// The connection is a WebSocket from here on, which is shown this counter.
+    Upgrade(Handshake, Likes),
 }
 
 impl From<Response> for Answer {
@@ -36,14 +37,18 @@ const GET: &Method = &Method::GET;
 const HEAD: &Method = &Method::HEAD;
 const PUT: &Method = &Method::PUT;
 const POST: &Method = &Method::POST;
+const DELETE: &Method = &Method::DELETE;
 const OPTIONS: &Method = &Method::OPTIONS;
 
 /// The methods of a path, as `Allow` names them; `None` where there is nothing.
-fn allow(path: &str) -> Option<&'static str> {
+fn allow(state: &State, path: &str) -> Option<&'static str> {
+    let takes_back = state.posts.remembers_visitors();
     match path {
         "" | "/" | "/index.html" | "/likes" | "/healthz" | "/metrics" => Some("GET, HEAD, OPTIONS"),
+        "/like" if takes_back => Some("PUT, POST, DELETE, OPTIONS"),
         "/like" => Some("PUT, POST, OPTIONS"),
         "/liveLikes" => Some("GET, OPTIONS"),
+        "*" if takes_back => Some("GET, HEAD, PUT, POST, DELETE, OPTIONS"),
         "*" => Some("GET, HEAD, PUT, POST, OPTIONS"),
         _ => None,
     }
@@ -61,12 +66,15 @@ fn is_open(path: &str, host: &Authority) -> bool {
 fn own<'t>(state: &State, target: &'t Uri) -> Option<(&'t str, &'static str)> {
     let path = target.path();
     let path = if path == "*" { path } else { path.strip_prefix(state.prefix.as_str())? };
-    if path == "/metrics" && state.metrics_apart { None } else { Some((path, allow(path)?)) }
+    if path == "/metrics" && state.metrics_apart { None } else { Some((path, allow(state, path)?)) }
 }
 
 /// Whether the body of a request is to be kept.
 pub(crate) fn wants_body(state: &State, request: &Request) -> bool {
-    state.fallback.is_some() && own(state, &request.target).is_none()
+    match own(state, &request.target) {
+        Some((path, _)) => path == "/like" && request.content().is_some(),
+        None => state.fallback.is_some(),
+    }
 }
 
 /// Answers a request. Framing has been judged; now the method is, then the host, then the path.
@@ -99,8 +107,8 @@ pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> An
     let response = match (path, &request.method) {
         ("", GET | HEAD) => Response::new(308).field("Location", format!("{}/", state.prefix)),
         ("/" | "/index.html", GET | HEAD) => state.page.answer(state.likes.count(), &request.fields),
-        ("/likes", GET | HEAD) => count(state.likes.count()),
-        ("/like", PUT | POST) => like(state, request, peer),
+        ("/likes", GET | HEAD) => likes::counts(state, request),
+        ("/like", PUT | POST | DELETE) => like(state, request, peer),
         ("/liveLikes", GET) => return upgrade(state, request),
         ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request),
         ("/healthz", GET | HEAD) => health(state),
@@ -118,7 +126,7 @@ pub(crate) fn answer_metrics(state: &State, request: &Request) -> Answer {
     match (request.target.path(), &request.method) {
         ("/healthz", GET | HEAD) => health(state),
         ("/metrics", GET | HEAD) => metrics(state),
-        (path @ ("/healthz" | "/metrics"), method) => otherwise(method, allow(path).unwrap_or_default()),
+        (path @ ("/healthz" | "/metrics"), method) => otherwise(method, allow(state, path).unwrap_or_default()),
         _ => Response::error(404, "here are /metrics and /healthz"),
     }
     .into()
@@ -132,10 +140,6 @@ fn otherwise(method: &Method, allow: &'static str) -> Response {
     Response::error(405, format!("allowed here: {allow}")).field("Allow", allow)
 }
 
-fn count(likes: u64) -> Response {
-    Response::new(200).body("application/json", format!("{{\"numLikes\":{likes}}}")).field("Cache-Control", "no-store")
-}
-
 fn like(state: &State, request: &Request, peer: &mut Peer<'_>) -> Response {
     if let Err(refusal) = check_origin(state, request) {
         return refusal;
@@ -143,13 +147,7 @@ fn like(state: &State, request: &Request, peer: &mut Peer<'_>) -> Response {
     if state.is_stopping() {
         return refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN));
     }
-    match peer.like() {
-        Ok(likes) => count(likes),
-        Err(problem @ LikeRefusal::Connection(_)) => Response::error(429, problem),
-        Err(problem @ LikeRefusal::Address(_)) => Response::error(429, problem).field("Retry-After", "1"),
-        Err(problem @ LikeRefusal::Counter(Error::Full)) => Response::error(409, problem),
-        Err(problem) => unavailable(problem),
-    }
+    likes::change(state, request, peer)
 }
 
 fn upgrade(state: &State, request: &Request) -> Answer {
@@ -163,7 +161,10 @@ fn upgrade(state: &State, request: &Request) -> Answer {
     if state.is_stopping() {
         return refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN)).into();
     }
-    Answer::Upgrade(handshake)
+    match likes::watched(state, request, handshake.json) {
+        Ok(likes) => Answer::Upgrade(handshake, likes),
+        Err(response) => response.into(),
+    }
 }
 
 fn health(state: &State) -> Response {
@@ -181,7 +182,7 @@ fn metrics(state: &State) -> Response {
         .field("Cache-Control", "no-store")
 }
 
-/// Before a page of another origin may send a `PUT`, its browser asks whether it may (the Fetch standard's
+/// Before a page of another origin may send a `PUT` or a `DELETE`, its browser asks whether it may (the Fetch standard's
 /// CORS protocol).
 fn preflight(state: &State, request: &Request, allow: &'static str) -> Response {
     if let Err(refusal) = check_origin(state, request) {
@@ -189,7 +190,7 @@ fn preflight(state: &State, request: &Request, allow: &'static str) -> Response 
     }
     Response::new(204)
         .field("Allow", allow)
-        .field("Access-Control-Allow-Methods", "GET, PUT, POST")
+        .field("Access-Control-Allow-Methods", "GET, PUT, POST, DELETE")
         .field("Access-Control-Allow-Headers", "Content-Type")
         .field("Access-Control-Max-Age", "600")
 }

@@ -38,7 +38,7 @@ impl<'s, 'p> Watcher<'s, 'p> {
         if !watches && self.watched.len() >= most {
             return Err(LikeRefusal::Watches(most));
         }
-        let likes = self.state.posts.counter(post.clone()).map_err(LikeRefusal::Counter)?;
+        let likes = self.state.counter(post.clone())?;
         let visitor = visitor.filter(|_| self.state.posts.remembers_visitors());
         let registration = likes.join(&self.outbox, visitor).map_err(LikeRefusal::Counter)?;
         self.watched.insert(post, (likes, registration));
@@ -69,9 +69,10 @@ impl<'s, 'p> Watcher<'s, 'p> {
             text_frame(&text, &mut frame);
             frame
         };
+        let likes = self.state.counter(post.clone())?;
         let (posts, outbox) = (&self.state.posts, &self.outbox);
         let unanswered = self.unanswered.clone();
-        self.peer.submit(|| {
+        self.peer.submit(&likes, || {
             unanswered.add();
             posts.submit(&post, kind, outbox, encode).inspect_err(|_| unanswered.remove())
         })?;
@@ -118,7 +119,10 @@ impl Handler for Watcher<'_, '_> {
             }
             Kind::Like | Kind::Unlike => self.change(post, message).map(|()| None),
         });
-        Ok(granted.unwrap_or_else(|refusal| Some(Message::text(refused(&reference, &name, &refusal)))))
+        Ok(granted.unwrap_or_else(|refusal| {
+            self.state.likes.metrics().refused(refusal.reason());
+            Some(Message::text(refused(&reference, &name, &refusal)))
+        }))
     }
 
     fn binary(&mut self, _: &[u8]) -> Result<Option<Message>, Refusal> {

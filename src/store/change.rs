@@ -37,6 +37,11 @@ impl Post {
         Self(name.into())
     }
 
+    /// Whether it is the default counter.
+    pub(crate) fn is_default(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether it is this one, which is known at once of two copies.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self == other

@@ -22,6 +22,7 @@ PATIENCE = 60  # seconds; nothing here takes that long
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.environ.get("LIVE_LIKES_BINARY", os.path.join(ROOT, "target/release/live-likes"))
 LIKE = b'{"type":"like"}'
+SAID = {"capture_output": True, "text": True}
 
 
 def arguments(description, count=None, default=0):
@@ -33,14 +34,17 @@ def arguments(description, count=None, default=0):
     return parser
 
 
-def start(parsed, needs_root=False, tools=()):
+def start(parsed, needs_root=False, tools=(), db="db.txt"):
     """Checks what a run needs; ends it with 77, for skipped, where that is not there."""
     missing = [tool for tool in tools if shutil.which(tool) is None]
     if missing or needs_root and os.geteuid() != 0:
         print("skipped: this needs", *(missing or ["root"]))
         sys.exit(77)
     if not os.access(BINARY, os.X_OK):
-        sys.exit(f"no {BINARY}: cargo build --release")
+        sys.exit(f"no {BINARY}: cargo build --release --features full")
+    if is_sqlite(db) and "no SQLite" in subprocess.run(command_line("/no/likes.db"), **SAID).stderr:
+        print("skipped: this build has no SQLite")
+        sys.exit(77)
     random.seed(parsed.seed)
     # So that what was started is ended also where a run is called off.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
@@ -55,7 +59,7 @@ def folder():
 
 def run(*command):
     """Runs a tool; what it says is shown only where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, **SAID)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout.strip()
@@ -86,6 +90,10 @@ class Failed(Exception):
     """A promise is broken."""
 
 
+class Lost(Failed):
+    """What was answered or shown is not there any more."""
+
+
 def check(holds, *problem):
     if not holds:
         raise Failed(" ".join(map(str, problem)))
@@ -98,12 +106,20 @@ def until(what, holds):
         time.sleep(0.005)
 
 
+def is_sqlite(db):
+    return db.endswith(".db")
+
+
+def command_line(db, binary=BINARY):
+    return [binary, "--addr", "127.0.0.1:0", "--db", db]
+
+
 class Server:
     """The real binary on a free port, with this database; `under` are words before it, such as a tracer's."""
 
     def __init__(self, db, *flags, under=(), setup=None, binary=BINARY):
         self.db, self.log = db, tempfile.TemporaryFile("w+")
-        command = [*under, binary, "--addr", "127.0.0.1:0", "--db", db, *flags]
+        command = [*under, *command_line(db, binary), *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True, preexec_fn=setup)
         self.pid = self.process.pid
         atexit.register(self.kill)
@@ -184,14 +200,15 @@ class Ended(Exception):
 class WebSocket:
     """A client of `/liveLikes`, as much of RFC 6455 as that takes."""
 
-    def __init__(self, addr):
+    def __init__(self, addr, subprotocol=None):
         self.buffer, self.last = b"", -1
         self.socket = socket.create_connection(addr, PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         key = base64.b64encode(os.urandom(16)).decode()
+        wanted = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
         self.socket.sendall(
             f"GET /liveLikes HTTP/1.1\r\nHost: {addr[0]}:{addr[1]}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{wanted}\r\n".encode()
         )
         while b"\r\n\r\n" not in self.buffer:
             self.receive()
@@ -203,7 +220,9 @@ class WebSocket:
     def send(self, opcode, payload):
         mask = os.urandom(4)
         masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
-        self.socket.sendall(bytes([0x80 | opcode, 0x80 | len(payload)]) + mask + masked)
+        length = len(payload)
+        length = bytes([0x80 | length]) if length < 126 else b"\xfe" + length.to_bytes(2, "big")
+        self.socket.sendall(bytes([0x80 | opcode]) + length + mask + masked)
 
     def like(self):
         self.send(1, LIKE)
@@ -214,12 +233,21 @@ class WebSocket:
             raise Ended
         self.buffer += received
 
+    def bounds(self):
+        """Where the payload of the next frame begins, and where it ends, if all of it is there. None that the server
+        sends is very long or fragmented."""
+        begin = 4 if self.buffer[1:2] == b"\x7e" else 2
+        if len(self.buffer) < begin:
+            return None
+        end = begin + (int.from_bytes(self.buffer[2:4], "big") if begin == 4 else self.buffer[1])
+        return (begin, end) if len(self.buffer) >= end else None
+
     def frame(self):
-        """The next frame. None that the server sends is long or fragmented."""
-        while len(self.buffer) < 2 or len(self.buffer) < 2 + self.buffer[1]:
+        """The next frame."""
+        while not (bounds := self.bounds()):
             self.receive()
-        opcode, end = self.buffer[0] & 15, 2 + self.buffer[1]
-        payload, self.buffer = self.buffer[2:end], self.buffer[end:]
+        opcode, (begin, end) = self.buffer[0] & 15, bounds
+        payload, self.buffer = self.buffer[begin:end], self.buffer[end:]
         if opcode == 8:
             raise Ended(int.from_bytes(payload[:2], "big"))
         return opcode, payload
@@ -232,7 +260,7 @@ class WebSocket:
     def newest(self):
         """The next count, and those that have come with it: the counts, which must rise."""
         counts = [self.count()]
-        while len(self.buffer) >= 2 and len(self.buffer) >= 2 + self.buffer[1]:
+        while self.bounds():
             counts.append(self.count())
         check(self.last < counts[0] and counts == sorted(set(counts)), "shown", counts, "after", self.last)
         self.last = counts[-1]
@@ -248,16 +276,10 @@ class WebSocket:
 
 
 class Crowd:
-    """Eight who like, six over WebSocket and two over HTTP, and one who watches; until the server is gone."""
+    """Clients, a thread for each role, until the server is gone."""
 
-    def __init__(self, server):
-        self.addr, self.base = server.addr, server.count
-        self.sent = 0  # likes that went out, answered or not
-        self.shown = server.count  # the highest count that anybody was shown, an answer included
-        self.answered = []  # the numbers of likes over HTTP
-        self.problem = None
-        self.lock, self.begun = threading.Lock(), threading.Event()
-        roles = [self.like] * 6 + [self.put] * 2 + [self.watch]
+    def __init__(self, roles):
+        self.problem, self.begun = None, threading.Event()
         self.threads = [threading.Thread(target=self.play, args=(role,), daemon=True) for role in roles]
         for thread in self.threads:
             thread.start()
@@ -270,6 +292,43 @@ class Crowd:
         except Exception as problem:  # a broken promise, or a mistake in here
             self.problem = problem
         self.begun.set()
+
+    def leave(self):
+        """Waits for the end of all; the server must be gone, or stopping."""
+        for thread in self.threads:
+            thread.join(PATIENCE)
+            check(not thread.is_alive(), "a client hangs")
+        if self.problem:
+            raise self.problem
+
+
+class Counted:
+    """What is known of the one counter in `db.txt`, over all starts of its server."""
+
+    def __init__(self):
+        self.answered = set()
+
+    def crowd(self, server):
+        return OneCounter(server)
+
+    def compare(self, crowd, server):
+        """Holds what came back against what was sent and shown. Returns how many likes had been acknowledged."""
+        check(self.answered.isdisjoint(crowd.answered), "a number was given again after a restart")
+        self.answered.update(crowd.answered)
+        check(server.saved() == server.count, "started with", server.count, "on", server.saved())
+        return crowd.compare(server.count)
+
+
+class OneCounter(Crowd):
+    """Eight who like, six over WebSocket and two over HTTP, and one who watches."""
+
+    def __init__(self, server):
+        self.addr, self.base = server.addr, server.count
+        self.sent = 0  # likes that went out, answered or not
+        self.shown = server.count  # the highest count that anybody was shown, an answer included
+        self.answered = []  # the numbers of likes over HTTP
+        self.lock = threading.Lock()
+        super().__init__([self.like] * 6 + [self.put] * 2 + [self.watch])
 
     def show(self, count):
         with self.lock:
@@ -308,17 +367,12 @@ class Crowd:
             self.show(count)
 
     def leave(self):
-        """Waits for the end of all; the server must be gone, or stopping."""
-        for thread in self.threads:
-            thread.join(PATIENCE)
-            check(not thread.is_alive(), "a client hangs")
-        if self.problem:
-            raise self.problem
+        super().leave()
         check(len(set(self.answered)) == len(self.answered), "two likes were given one number")
 
     def compare(self, found):
-        """Holds what came back against what was shown and sent. Returns how many likes had been acknowledged."""
         acknowledged = self.shown - self.base
-        check(found >= self.shown, f"LOST: {self.shown} was shown, {found} came back")
+        if found < self.shown:
+            raise Lost(f"{self.shown} was shown, {found} came back")
         check(found <= self.base + self.sent, f"INVENTED: {self.base} + {self.sent} sent, {found} came back")
         return acknowledged

@@ -8,7 +8,9 @@ use std::{
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
-use tungstenite::{Error, Message, WebSocket, client::IntoClientRequest, error::ProtocolError, http::HeaderValue};
+use tungstenite::{
+    Error, Message, WebSocket, client::IntoClientRequest, error::ProtocolError, http::HeaderValue, protocol::Role,
+};
 
 /// An answer, as it came.
 #[derive(Clone, Debug)]
@@ -152,6 +154,36 @@ impl Client {
         Self { socket }
     }
 
+    /// One that speaks JSON: it asks for the subprotocol.
+    pub fn of_json(addr: SocketAddr) -> Self {
+        Self::of_json_over(connect(addr))
+    }
+
+    pub fn of_json_over(stream: TcpStream) -> Self {
+        let mut request = format!("ws://{}/liveLikes", stream.peer_addr().unwrap()).into_client_request().unwrap();
+        request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("live-likes"));
+        // Fails where the server does not agree on it.
+        let (socket, _) = tungstenite::client::client(request, stream).unwrap();
+        Self { socket }
+    }
+
+    /// One whose handshake is done.
+    pub fn after_handshake(stream: TcpStream) -> Self {
+        Self { socket: WebSocket::from_raw_socket(stream, Role::Client, None) }
+    }
+
+    /// The next text message.
+    #[track_caller]
+    pub fn hear(&mut self) -> String {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => return text.to_string(),
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                other => panic!("a text message was to come, not {other:?}"),
+            }
+        }
+    }
+
     pub fn say(&mut self, text: &str) {
         self.socket.send(Message::text(text)).unwrap();
     }
@@ -171,13 +203,7 @@ impl Client {
     /// The next count.
     #[track_caller]
     pub fn count(&mut self) -> u64 {
-        loop {
-            match self.socket.read() {
-                Ok(Message::Text(text)) => return text.parse().expect("a count is a bare number"),
-                Ok(Message::Ping(_) | Message::Pong(_)) => {}
-                other => panic!("a count was to come, not {other:?}"),
-            }
-        }
+        self.hear().parse().expect("a count is a bare number")
     }
 
     /// All counts up to this one, which must be the highest.
