@@ -19,6 +19,13 @@ mod metrics;
 #[path = "../src/store/mod.rs"]
 mod store;
 
+#[path = "model/client.rs"]
+mod client;
+#[path = "model/database.rs"]
+mod database;
+#[path = "model/posts.rs"]
+mod posts;
+
 use crate::{
     error::{Error, Result},
     likes::Likes,
