@@ -90,6 +90,7 @@ fn on_script() -> (Running, Posts, Script) {
 
 fn serve(posts: &Posts, set: impl FnOnce(&mut Limits)) -> Running {
     let mut limits = patient();
+    limits.new_posts_per_hour_and_address = 1_000;
     set(&mut limits);
     Running::serve(Folder::new(), posts.default_counter().unwrap(), |server: Server| server.limits(limits))
 }
@@ -604,6 +605,27 @@ fn the_limits_on_likes_hold_and_past_them_a_like_is_refused_with_429() {
     assert!(refused.iter().all(|told| told["problem"] == problem), "{told:?}");
     assert_eq!(sample(&server, r#"refused_total{reason="rate"}"#), refused.len() as f64);
     client.told_before_pong();
+}
+
+#[test]
+fn likes_of_a_new_post_that_come_before_the_first_is_saved_are_of_one_new_post() {
+    let (posts, script) = scripted_posts();
+    let server = serve(&posts, |limits| limits.new_posts_per_hour_and_address = 2);
+    let mut clients = [Client::of_json(server.addr), Client::of_json(server.addr)];
+    for client in &mut clients {
+        (0..10).for_each(|_| client.says(json!({"type": "like", "post": "p"})));
+        assert_eq!(client.told_before_pong(), [Value::Null; 0]);
+    }
+    let client = &mut clients[0];
+    client.says(json!({"type": "like", "post": "q"}));
+    let (status, problem) = refused(client, json!({"type": "like", "post": "r"}));
+    assert!(status == 429 && problem.contains("new posts"), "{status} {problem}");
+    drop(script);
+    let told = client.told_until(|told| told["post"] == "q");
+    assert!(told.iter().all(|told| told["type"] == "answer"), "{told:?}");
+    assert_eq!(client.asks(json!({"type": "like", "post": "q"}))["numLikes"], 2, "it is no new one any more");
+    assert_eq!(refused(client, json!({"type": "like", "post": "r"})).0, 429);
+    assert_eq!(client.watches("r")["numLikes"], 0);
 }
 
 // --- what is no message ---

@@ -169,6 +169,11 @@ impl Likes {
         self.core().count(&self.counter.post).unwrap_or_default()
     }
 
+    /// Whether nobody has ever liked the post, nor is just about to.
+    pub(crate) fn is_unliked(&self) -> bool {
+        lock(&self.core().state).counters.is_unliked(&self.counter.post)
+    }
+
     pub(crate) fn post(&self) -> &Post {
         &self.counter.post
     }
