@@ -200,7 +200,7 @@ fn others() {
     let posts = Posts::with_store(database.store(true)).unwrap();
     let client = Client::new(&posts, &database, ANN, ROOM);
     let watches = ["a", "b"].map(|name| client.watch(&posts, name));
-    let others = [["a", "b"], ["a", "a"]].map(|names| {
+    let others = [["b", "a"], ["a", "b"]].map(|names| {
         let database = database.clone();
         thread::spawn(move || names.iter().for_each(|name| database.like_elsewhere(&Post::kept(name))))
     });
@@ -208,8 +208,8 @@ fn others() {
         let (posts, database) = (posts.clone(), database.clone());
         move || {
             let [a, b] = ["a", "b"].map(|name| posts.post(name).unwrap());
-            like(&database, &a);
             say(&database, &b, ANN, true, 1).unwrap();
+            like(&database, &a);
         }
     });
     let comer = thread::spawn({
@@ -353,6 +353,11 @@ fn answers_in_random_orders() {
 #[test]
 fn changes_of_others_in_random_orders() {
     random(others);
+}
+
+#[test]
+fn changes_of_others_while_one_is_held_up() {
+    held_up(others);
 }
 
 #[test]
