@@ -89,10 +89,10 @@ impl Counters {
         self.in_use.get(post).and_then(|counter| counter.count)
     }
 
-    /// Whether nothing has ever changed a counter in use, and no change is on its way.
-    pub(crate) fn is_new(&self, post: &Post) -> bool {
-        let is_new = |counter: &Counter| counter.pending == 0 && counter.count.unwrap_or_default().version == 0;
-        self.in_use.get(post).is_none_or(is_new)
+    /// Whether nobody has ever liked a post, nor is just about to.
+    pub(crate) fn is_unliked(&self, post: &Post) -> bool {
+        let never = |counter: &Counter| counter.count.unwrap_or_default().version == 0 && counter.pending == 0;
+        self.in_use.get(post).is_none_or(never)
     }
 
     /// Notes a count as it was read from the store, unless one is known: what is saved after that is shown by

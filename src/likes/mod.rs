@@ -67,7 +67,7 @@ pub struct Likes {
 }
 
 /// A counter that somebody has a handle of.
-struct InUse {
+pub(crate) struct InUse {
     post: Post,
     audience: Arc<Audience>,
     core: Arc<Core>,
@@ -169,9 +169,9 @@ impl Likes {
         self.core().count(&self.counter.post).unwrap_or_default()
     }
 
-    /// Whether nothing has ever changed it, and no change is on its way.
-    pub(crate) fn is_new(&self) -> bool {
-        lock(&self.core().state).counters.is_new(&self.counter.post)
+    /// Whether nobody has ever liked the post, nor is just about to.
+    pub(crate) fn is_unliked(&self) -> bool {
+        lock(&self.core().state).counters.is_unliked(&self.counter.post)
     }
 
     pub(crate) fn post(&self) -> &Post {
@@ -181,7 +181,7 @@ impl Likes {
     /// The counts as they come, in this process.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        let subscription = Subscription::new(self.counter.audience.clone(), || self.now());
+        let subscription = Subscription::new(self.counter.clone(), || self.now());
         if lock(&self.core().state).over {
             subscription.close();
         }

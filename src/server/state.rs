@@ -83,7 +83,7 @@ impl State {
     /// Whether a like would be the first of a post that a stranger may have made up.
     pub(crate) fn is_new(&self, likes: &Likes) -> bool {
         let is_listed = || self.allowed.as_ref().is_some_and(|allowed| allowed.names(likes.post()));
-        !likes.post().is_default() && likes.is_new() && !is_listed()
+        !likes.post().is_default() && likes.is_unliked() && !is_listed()
     }
 
     /// Tells a WebSocket client that the server stops.
