@@ -56,16 +56,10 @@ impl Posts {
     ///
     /// When the server does not tell their counts.
     pub fn new(addr: SocketAddr, number: usize, skew: f64) -> Result<Self> {
-        let mut sum = 0.0;
-        let chances = (1..=number).map(|n| {
-            sum += (n as f64).powf(-skew);
-            sum
-        });
-        let chances = chances.collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start = ask(addr, number)?.into_iter();
         let posts = start.map(|start| Post { start, ceiling: start.likes, newest: start }).collect();
-        Ok(Self { posts, chances, random: 1, run: now.as_nanos() as u64, visitors: 0 })
+        Ok(Self { posts, chances: chances(number, skew), random: 1, run: now.as_nanos() as u64, visitors: 0 })
     }
 
     /// The likes that a post must have in the end.
@@ -210,6 +204,16 @@ impl Watched {
     }
 }
 
+/// 1/1^`skew`, the sum of that and 1/2^`skew`, and so on.
+fn chances(number: usize, skew: f64) -> Vec<f64> {
+    let mut sum = 0.0;
+    let mut next = |n: usize| {
+        sum += (n as f64).powf(-skew);
+        sum
+    };
+    (1..=number).map(&mut next).collect()
+}
+
 /// The counts of the first `number` posts.
 fn ask(addr: SocketAddr, number: usize) -> Result<Vec<Count>> {
     let mut counts = Vec::with_capacity(number);
@@ -229,4 +233,59 @@ fn ask(addr: SocketAddr, number: usize) -> Result<Vec<Count>> {
         }
     }
     Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn posts(number: usize, skew: f64) -> Posts {
+        let mut posts = Posts { posts: Vec::new(), chances: chances(number, skew), random: 1, run: 7, visitors: 0 };
+        let start = Count { likes: 5, version: 9 };
+        posts.posts = vec![Post { start, ceiling: 7, newest: start }; number];
+        posts
+    }
+
+    fn kind(told: Result<()>) -> Kind {
+        told.unwrap_err().kind
+    }
+
+    #[test]
+    fn of_two_states_of_a_post_the_higher_version_has_the_higher_count() {
+        let mut posts = posts(1, 0.0);
+        let mut told = |likes: u64, version: u64| {
+            let text = json!({ "type": "count", "post": "p0", "numLikes": likes, "version": version });
+            posts.told(text.to_string().as_bytes()).map(drop)
+        };
+        told(5, 9).unwrap();
+        told(7, 20).unwrap();
+        told(6, 15).unwrap();
+        assert_eq!(kind(told(8, 21)), Kind::Phantom);
+        assert_eq!(kind(told(4, 8)), Kind::Backwards);
+        assert_eq!(kind(told(7, 21)), Kind::Backwards);
+        assert_eq!(kind(told(6, 20)), Kind::Backwards);
+    }
+
+    #[test]
+    fn a_like_that_does_not_count_is_lost() {
+        let mut posts = posts(1, 0.0);
+        let mut answered = |likes: u64, liked: bool| {
+            posts.answered(0, &json!({ "numLikes": likes, "version": likes + 4, "liked": liked }))
+        };
+        answered(6, true).unwrap();
+        assert_eq!(kind(answered(6, false)), Kind::Lost);
+        assert_eq!(kind(answered(5, true)), Kind::Lost);
+    }
+
+    #[test]
+    fn likes_go_to_each_post_by_its_chance() {
+        let mut shares = posts(3, 1.0);
+        let mut drawn = [0; 3];
+        (0..11_000).for_each(|_| drawn[shares.draw().0] += 1);
+        for (drawn, expected) in drawn.into_iter().zip([6000_i32, 3000, 2000]) {
+            assert!((expected - 300..expected + 300).contains(&drawn), "{drawn} of {expected}");
+        }
+    }
 }
