@@ -71,7 +71,7 @@ pub enum Error {
     OneCounter,
     /// When a like is saved: the store does not take it, and nothing has changed.
     Refused(Refused),
-    /// When a like arrives: the count is [`u64::MAX`].
+    /// When a like arrives: the count is the largest that the store can keep.
     Full,
     /// When a like arrives: the counter has been closed.
     Closed,
@@ -106,7 +106,7 @@ impl fmt::Display for Error {
             Self::BadName(problem) => write!(f, "{problem}"),
             Self::OneCounter => write!(f, "this store keeps one counter; --db likes.db keeps one for each post"),
             Self::Refused(refused) => write!(f, "{refused}"),
-            Self::Full => write!(f, "the count is {}, the largest there is", u64::MAX),
+            Self::Full => write!(f, "{}", Refused::Likes),
             Self::Closed => write!(f, "the counter is closed"),
         }
     }

@@ -28,7 +28,11 @@ fn main() -> ExitCode {
         }
         Err(problem) => return bad_usage(&problem, "--help"),
     };
-    let code = match logger::start(settings.log).map_err(Error::Thread).and_then(|()| serve(*settings)) {
+    if let Err(e) = logger::start(settings.log) {
+        let _ = writeln!(stderr(), "live-likes: {}", Error::Thread(e));
+        return ExitCode::FAILURE;
+    }
+    let code = match serve(*settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             logger::complain(&e);

@@ -19,6 +19,13 @@ mod metrics;
 #[path = "../src/store/mod.rs"]
 mod store;
 
+#[path = "model/client.rs"]
+mod client;
+#[path = "model/database.rs"]
+mod database;
+#[path = "model/posts.rs"]
+mod posts;
+
 use crate::{
     error::{Error, Result},
     likes::Likes,
@@ -111,7 +118,7 @@ fn everyone() {
     let (watching, outbox) = client(usize::MAX);
     let registration = likes.join(&outbox, None).unwrap();
     let (slow, slow_outbox) = client(3);
-    let slow_registration = likes.join(&slow_outbox);
+    let slow_registration = likes.join(&slow_outbox, None).unwrap();
 
     let liker = thread::spawn({
         let likes = likes.clone();

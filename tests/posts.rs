@@ -652,6 +652,14 @@ fn a_post_is_watched_and_liked_over_its_socket() {
     assert_eq!(peer.frame(), Frame::text("3"));
     told(server.addr, "DELETE", &target);
     assert_eq!(peer.frame(), Frame::text("2"));
+    // In JSON, messages name the posts.
+    let json = |target: &str| {
+        let version = "Sec-WebSocket-Version: 13\r\n";
+        let asked = handshake(target).replace(version, &format!("{version}Sec-WebSocket-Protocol: live-likes\r\n"));
+        Peer::connect(server.addr).ask(asked)
+    };
+    assert_eq!(json("/liveLikes?_=1").field("Sec-WebSocket-Protocol"), Some("live-likes"));
+    refused_as(&json("/liveLikes?post=a"), 400, "unknown parameter `post`: none may stand here");
     other.send(text(LIKE));
     assert_eq!(other.frame(), Frame::text("1"), "the default counter is another");
     assert_eq!(told(server.addr, "GET", "/likes?post=a+b"), r#"{"numLikes":2,"version":4}"#);
@@ -738,7 +746,7 @@ fn an_address_is_the_first_to_like_as_many_posts_an_hour_as_the_limit_says() {
     for (method, target) in
         [("PUT", "/like?post=any2"), ("POST", "/like?post=any2"), ("PUT", &format!("/like?post=any3&visitor={ANN}"))]
     {
-        let answer = refused(server.addr, method, target, 429, "an address may be the first to like 2 posts an hour");
+        let answer = refused(server.addr, method, target, 429, "an address may be the first to like 2 an hour");
         assert_eq!(answer.field("Retry-After"), Some("1800"));
     }
     let mut peer = watch(server.addr, "/liveLikes?post=any2");
@@ -809,7 +817,7 @@ fn visitors_are_within_the_limits_of_likes_too() {
     let target = format!("/like?post=a&visitor={ANN}");
     assert_eq!(peer.ask(request("PUT", &target, "", "")).status, 200);
     assert_eq!(peer.ask(request("DELETE", &target, "", "")).status, 200);
-    refused_as(&peer.ask(request("PUT", &target, "", "")), 429, "2 likes");
+    refused_as(&peer.ask(request("PUT", &target, "", "")), 429, "at most 2 per connection");
 
     (limits.likes_per_connection, limits.likes_per_second_and_address) = (None, Some(1));
     let server = Memory::default().serve(|server| server.limits(limits));

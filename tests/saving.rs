@@ -583,3 +583,14 @@ fn a_log_that_is_stuck_stops_neither_counts_nor_joins_nor_health() {
     assert_eq!(likes.flush(LONG).unwrap(), 17);
     server.stop().unwrap();
 }
+
+#[test]
+fn a_subscription_keeps_its_counter_in_use() {
+    let posts = live_likes::Posts::with_store(scripted::memory_of_many(|_| Ending::Saved)).unwrap();
+    let mut shown = posts.post("hello").unwrap().subscribe();
+    assert_eq!(shown.next(), Some(0));
+    assert_eq!(posts.post("hello").unwrap().like().unwrap(), 1);
+    assert_eq!(shown.next(), Some(1));
+    drop(posts);
+    assert_eq!(shown.next(), None, "it does not keep the store open");
+}

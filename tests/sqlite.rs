@@ -422,23 +422,21 @@ fn a_reader_answers_in_the_order_asked_and_from_one_moment() {
     assert_eq!(reader.read(&[]).unwrap(), []);
 
     // Two posts that are always liked together are never seen apart; nor a visitor's mind and the count.
-    let (asked, done) = ([(post("x"), None), (post("y"), Some(visitor(1)))], Barrier::new(5));
+    let asked = [(post("x"), None), (post("y"), Some(visitor(1)))];
     std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..300 {
-                    let read = reader.read(&asked).unwrap();
-                    assert_eq!(read[0].0.likes, read[1].0.likes);
-                    assert_eq!(read[1].1, Some(read[1].0.likes == 1));
-                }
-                done.wait();
-            });
+        let read = || {
+            for _ in 0..300 {
+                let read = reader.read(&asked).unwrap();
+                assert_eq!(read[0].0.likes, read[1].0.likes);
+                assert_eq!(read[1].1, Some(read[1].0.likes == 1));
+            }
+        };
+        let reading = [(); 4].map(|()| scope.spawn(read));
+        let mut liked = false;
+        while !reading.iter().all(|thread| thread.is_finished()) {
+            liked = !liked;
+            store.save(&[set("x", u64::from(liked)), says("y", 1, liked, None)]);
         }
-        for round in 0..200 {
-            let change = if round % 2 == 0 { likes("x", 1) } else { set("x", 0) };
-            store.save(&[change, says("y", 1, round % 2 == 0, None)]);
-        }
-        done.wait();
     });
 }
 
@@ -594,6 +592,42 @@ fn a_database_of_another_program_is_left_with_its_journal_and_its_log() {
         let after: Vec<_> = names.iter().map(|name| state(&folder.join(name))).collect();
         assert!(before == after, "{mode}: {names:?}");
     }
+}
+
+#[test]
+fn a_damaged_database_is_left_with_its_log() {
+    let (living, folder) = (Folder::new(), Folder::new());
+    let mut store = open(living.join("likes.db"));
+    store.save(&[likes("a", 1)]);
+    copy(&living, &folder);
+    let files = [folder.join("likes.db"), folder.join("likes.db-wal")];
+    let mut bytes = fs::read(&files[0]).unwrap();
+    bytes[100..4096].fill(0xff);
+    fs::write(&files[0], bytes).unwrap();
+    let before = files.each_ref().map(|file| state(file));
+    let told = refusal(&files[0]);
+    assert!(told.contains("damaged"), "{told}");
+    assert!(files.each_ref().map(|file| state(file)) == before);
+}
+
+#[test]
+fn a_start_writes_to_the_log_and_so_makes_durable_what_it_found_there() {
+    let folder = Folder::new();
+    let path = folder.join("likes.db");
+    let log = || fs::metadata(folder.join("likes.db-wal")).unwrap().len();
+    open(&path);
+    let store = open(&path);
+    assert!(log() > 0);
+    drop(store);
+    // Also where another program, which reads, keeps it from being written into the database.
+    let reading = other(&path);
+    reading.execute_batch("BEGIN; SELECT count(*) FROM posts").unwrap();
+    let mut store = open(&path);
+    store.save(&[likes("a", 1)]);
+    let before = log();
+    drop(store);
+    let _store = open(&path);
+    assert!(log() > before);
 }
 
 #[test]

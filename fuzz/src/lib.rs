@@ -26,12 +26,16 @@ mod store;
 mod websocket;
 
 mod database;
+mod dialect;
 mod draw;
 mod message;
+mod parameters;
 mod request;
 mod session;
 
-pub use self::{database::database, message::message, request::request, session::session};
+pub use self::{
+    database::database, dialect::dialect, message::message, parameters::parameters, request::request, session::session,
+};
 
 /// Holds each against its folder of `fuzz/corpus`: `cargo test --test corpus`, with a part of a name or without.
 #[cfg(test)]
@@ -53,6 +57,8 @@ fn main() {
     };
     replay("request", request);
     replay("message", message);
+    replay("dialect", dialect);
+    replay("parameters", parameters);
     replay("database", database);
     replay("session", session);
 }

@@ -54,7 +54,7 @@ fn wait_for_work(core: &Core, looked: Instant, late: &mut bool) -> Option<Work> 
     let mut state = lock(&core.state);
     loop {
         let behind = core.behind.len() > 0;
-        if state.released && state.saver_ended && state.all_shown() && !behind {
+        if state.released && state.over && !behind {
             return None;
         }
         let now = Instant::now();

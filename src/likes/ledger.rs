@@ -416,10 +416,13 @@ impl Core {
         let state = lock(&self.state);
         let saving = state.saving.as_ref().map_or(state.finished, |saving| saving.number);
         let last = if state.next.is_empty() { saving } else { state.next.number };
-        let state = self.wait_until(state, due_in(within), |state| state.finished >= last || state.saver_ended);
+        // Where all that gathered was refused, no batch of that number is ever finished.
+        let is_saved =
+            |state: &State| state.finished >= last || state.next.is_empty() && state.finished + 1 >= state.next.number;
+        let state = self.wait_until(state, due_in(within), |state| is_saved(state) || state.saver_ended);
         match &state.stopped {
             Some(reason) => Err(Error::Stopped(reason.clone())),
-            None if state.finished >= last => Ok(()),
+            None if is_saved(&state) => Ok(()),
             None => Err(Error::NotSaved(state.not_saved(state.unsaved(), "are not saved yet"))),
         }
     }

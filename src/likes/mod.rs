@@ -67,7 +67,7 @@ pub struct Likes {
 }
 
 /// A counter that somebody has a handle of.
-struct InUse {
+pub(crate) struct InUse {
     post: Post,
     audience: Arc<Audience>,
     core: Arc<Core>,
@@ -176,7 +176,7 @@ impl Likes {
     /// The counts as they come, in this process.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        let subscription = Subscription::new(self.counter.audience.clone(), || self.now());
+        let subscription = Subscription::new(self.counter.clone(), || self.now());
         if lock(&self.core().state).over {
             subscription.close();
         }

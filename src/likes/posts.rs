@@ -8,6 +8,7 @@ use crate::{
         outbox::Outbox,
         sync::{Arc, lock},
     },
+    metrics::Refused,
     store::{
         Store, StoreLimits,
         change::{ChangeKind, Count, Outcome, Post, VisitorKey},
@@ -131,10 +132,12 @@ impl Posts {
         // Not a handle, which the broadcaster must not be the last to have.
         let (core, client) = (Arc::downgrade(self.ledger.core()), client.clone());
         let then = Box::new(move |outcome: Result<Outcome>| {
-            let frame = encode(outcome.and_then(|outcome| answer_of(outcome, asked)));
-            if client.tell(&frame).fell_behind
-                && let Some(core) = core.upgrade()
-            {
+            let answer = outcome.and_then(|outcome| answer_of(outcome, asked));
+            let Some(core) = core.upgrade() else { return };
+            if answer.is_err() {
+                core.metrics.refused(Refused::Unavailable);
+            }
+            if client.tell(&encode(answer)).fell_behind {
                 core.look_after(client);
             }
         });

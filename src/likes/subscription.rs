@@ -4,7 +4,7 @@
 //! newest for one that does not. So the queue is bounded, and one that is full is replaced by the newest.
 
 use crate::{
-    likes::audience::Audience,
+    likes::InUse,
     likes::round::MOST_IN_ROUND,
     likes::sync::{Arc, Condvar, Mutex, lock, wait, wait_for},
     store::change::Count,
@@ -22,17 +22,18 @@ use std::{
 /// 64 counts waiting is taken straight to the newest.
 pub struct Subscription {
     queue: Arc<Queue>,
-    audience: Arc<Audience>,
+    /// Held, so that the counter stays in use.
+    counter: Arc<InUse>,
 }
 
 impl Subscription {
-    /// Subscribes to what is shown to an audience, from the count that `now` says on.
-    pub(crate) fn new(audience: Arc<Audience>, now: impl Fn() -> Count) -> Self {
+    /// Subscribes to what is shown of a counter, from the count that `now` says on.
+    pub(crate) fn new(counter: Arc<InUse>, now: impl Fn() -> Count) -> Self {
         let queue = Arc::new(Queue::default());
         lock(&queue.inner).at_least = now().version;
-        audience.join_queue(queue.clone());
+        counter.audience.join_queue(queue.clone());
         queue.begin(now());
-        Self { queue, audience }
+        Self { queue, counter }
     }
 
     pub(crate) fn close(&self) {
@@ -61,7 +62,7 @@ impl Iterator for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.audience.leave_queue(&self.queue);
+        self.counter.audience.leave_queue(&self.queue);
     }
 }
 

@@ -92,14 +92,10 @@ fn try_change(state: &State, request: &Request, peer: &mut Peer<'_>) -> Result<R
     Ok(json(count_of(None, answer.count, liked, has_visitor || !is_default)))
 }
 
-/// The counter that `GET /liveLikes` names.
+/// The counter that `GET /liveLikes` names. In JSON a client says by messages which posts it watches.
 pub(crate) fn watched(state: &State, request: &Request, json: bool) -> Result<Likes, Response> {
-    if json && request.target.query().is_some_and(|query| !query.is_empty()) {
-        // The posts of such a client are those that it says it watches.
-        let problem = Refusal::bad("no parameter is expected beside the subprotocol; watch posts by messages");
-        return Err(Problem::from(problem).response(state));
-    }
-    let parameters = Parameters::of_query(request, &["post"]).map_err(Problem::from);
+    let expected: &[&str] = if json { &[] } else { &["post"] };
+    let parameters = Parameters::of_query(request, expected).map_err(Problem::from);
     let counter = parameters.and_then(|parameters| Ok(state.counter(parameters.post()?)?));
     counter.map_err(|problem| problem.response(state))
 }

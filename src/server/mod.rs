@@ -9,7 +9,7 @@ mod fallback;
 mod likes;
 pub(crate) mod page;
 mod peer;
-mod query;
+pub(crate) mod query;
 mod rate;
 mod routes;
 pub(crate) mod service;

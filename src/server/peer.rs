@@ -207,7 +207,7 @@ mod tests {
             (Error::Stopped(reason()), 503, "the counter has stopped"),
             (Error::NotRead(reason()), 503, "likes cannot be read just now; try again later"),
             (Error::Closed, 503, "the counter is closed"),
-            (Error::Full, 409, "the count is 18446744073709551615, the largest there is"),
+            (Error::Full, 409, "the count is as large as it can be"),
             (Error::OneCounter, 400, "this store keeps one counter; --db likes.db keeps one for each post"),
             (Error::BadName(NameError::Empty), 400, "the name of a post must not be empty"),
             (Error::Refused(change::Refused::Posts), 507, "there is no room for a further post"),

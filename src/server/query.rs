@@ -37,8 +37,8 @@ impl Parameters {
         for_each_pair(request.target.query().unwrap_or_default().as_bytes(), |name, value| {
             // Some scripts add `_` against caches.
             if name != "_" && !expected.contains(&name) {
-                let (name, expected) = (name.escape_debug(), expected.join(", "));
-                return bad(format!("unknown parameter `{name}`: only {expected} may stand here"));
+                let expected = if expected.is_empty() { "none" } else { &format!("only {}", expected.join(", ")) };
+                return bad(format!("unknown parameter `{}`: {expected} may stand here", name.escape_debug()));
             }
             parameters.set(name, value)
         })?;

@@ -8,7 +8,9 @@ use std::{
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
-use tungstenite::{Error, Message, WebSocket, client::IntoClientRequest, error::ProtocolError, http::HeaderValue};
+use tungstenite::{
+    Error, Message, WebSocket, client::IntoClientRequest, error::ProtocolError, http::HeaderValue, protocol::Role,
+};
 
 /// An answer, as it came.
 #[derive(Clone, Debug)]
@@ -163,6 +165,11 @@ impl Client {
         // Fails where the server does not agree on it.
         let (socket, _) = tungstenite::client::client(request, stream).unwrap();
         Self { socket }
+    }
+
+    /// One whose handshake is done.
+    pub fn after_handshake(stream: TcpStream) -> Self {
+        Self { socket: WebSocket::from_raw_socket(stream, Role::Client, None) }
     }
 
     /// The next text message.

@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     time::Duration,
@@ -39,7 +40,8 @@ pub fn memory<F: FnMut(u64) -> Ending + Send + 'static>(total: u64, save: F) -> 
 /// The same of many posts and their visitors.
 pub fn memory_of_many<F: FnMut(u64) -> Ending + Send + 'static>(save: F) -> Memory<F> {
     let mut store = memory(0, save);
-    store.reader = Some(Arc::new(Reading { kept: store.kept.clone(), held: Mutex::default() }));
+    store.reader =
+        Some(Arc::new(Reading { kept: store.kept.clone(), reads: AtomicUsize::new(0), held: Mutex::default() }));
     store
 }
 
@@ -188,19 +190,27 @@ impl Kept {
 /// Reads what is saved, unless the test holds it up.
 pub struct Reading {
     kept: Arc<Mutex<Kept>>,
-    /// Of the next reads: where to tell that it has begun, and what it waits for.
-    held: Mutex<Vec<(Sender<()>, Receiver<()>)>>,
+    reads: AtomicUsize,
+    /// Of the next reads: where to tell that it has begun, and from where it hears which state to read.
+    held: Mutex<Vec<(Sender<()>, Receiver<Seen>)>>,
 }
 
 impl Reader for Reading {
     fn read(&self, posts: &[(Post, Option<VisitorKey>)]) -> Result<Vec<(Count, Option<bool>)>> {
+        let read = || {
+            let kept = self.kept.lock().unwrap();
+            posts.iter().map(|(post, visitor)| kept.read(post, *visitor)).collect()
+        };
+        self.reads.fetch_add(1, Ordering::SeqCst);
         let held = self.held.lock().unwrap().pop();
-        if let Some((begun, go_on)) = held {
-            begun.send(()).unwrap();
-            go_on.recv_timeout(LONG).map_err(|_| Error::NotRead("the disk is away".to_owned()))?;
+        let Some((begun, go_on)) = held else { return Ok(read()) };
+        let before = read();
+        begun.send(()).unwrap();
+        match go_on.recv_timeout(LONG) {
+            Ok(Seen::Before) => Ok(before),
+            Ok(Seen::Now) => Ok(read()),
+            Err(_) => Err(Error::NotRead("the disk is away".to_owned())),
         }
-        let kept = self.kept.lock().unwrap();
-        Ok(posts.iter().map(|(post, visitor)| kept.read(post, *visitor)).collect())
     }
 
     fn top(&self, most: usize) -> Result<Vec<(Post, Count)>> {
@@ -213,10 +223,16 @@ impl Reader for Reading {
     }
 }
 
+/// What a read that was held up sees.
+enum Seen {
+    Before,
+    Now,
+}
+
 /// A read that is held up.
 pub struct HeldRead {
     begun: Receiver<()>,
-    go_on: Sender<()>,
+    go_on: Sender<Seen>,
 }
 
 impl HeldRead {
@@ -227,8 +243,13 @@ impl HeldRead {
     }
 
     /// Lets it read what is saved by now.
-    pub fn go_on(self) {
-        self.go_on.send(()).unwrap();
+    pub fn see_now(self) {
+        self.go_on.send(Seen::Now).unwrap();
+    }
+
+    /// Lets it read what was saved when it began.
+    pub fn see_before(self) {
+        self.go_on.send(Seen::Before).unwrap();
     }
 
     pub fn fail(self) {}
@@ -257,11 +278,25 @@ impl Script {
         self.saves.try_recv().is_err()
     }
 
+    /// From now on all saves work, the one that hangs too.
+    pub fn end_all(&mut self) {
+        self.endings = channel().0;
+    }
+
     /// Holds up the next read.
     pub fn hold_read(&self) -> HeldRead {
         let ((begun, has_begun), (go_on, let_go)) = (channel(), channel());
-        self.reader.as_ref().expect("a store of many posts").held.lock().unwrap().push((begun, let_go));
+        self.reader().held.lock().unwrap().push((begun, let_go));
         HeldRead { begun: has_begun, go_on }
+    }
+
+    /// How often the store was read.
+    pub fn reads(&self) -> usize {
+        self.reader().reads.load(Ordering::SeqCst)
+    }
+
+    fn reader(&self) -> &Reading {
+        self.reader.as_ref().expect("a store of many posts")
     }
 }
 
@@ -299,8 +334,8 @@ pub trait OneCounter: Store {
     fn add(&mut self, likes: u64) -> Result<u64> {
         let batch = BatchId { server: 0, number: 0 };
         let changes = [Change { post: Post::default(), kind: ChangeKind::Likes(likes) }];
-        match self.apply(batch, &changes[..usize::from(likes > 0)])?[..] {
-            [Outcome::Refused(_)] => Err(Error::Full),
+        match self.apply(batch, &changes[..usize::from(likes > 0)])?.first() {
+            Some(&Outcome::Refused(refused)) => Err(Error::Refused(refused)),
             _ => Ok(self.total()),
         }
     }

@@ -125,9 +125,8 @@ pub(super) fn make_durable(connection: &Connection, file: &Path) -> Result<(), S
     let written = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     written.map_err(describe)?;
     connection.busy_timeout(BUSY_WITHIN).map_err(describe)?;
-    // What was noted for the server before this one goes; the number becomes another, or nothing might be written.
-    let noted = "BEGIN IMMEDIATE; DELETE FROM edits; UPDATE meta SET batch = (batch = 0); COMMIT";
-    connection.execute_batch(noted).map_err(describe)?;
+    // What was noted for the server before this one goes. That is written, and so synced, also where there is nothing.
+    connection.execute("DELETE FROM edits", []).map_err(describe)?;
     // The names of the file and its log. SQLite does that too, but does not tell if it fails.
     match File::open(folder_of(file)).and_then(|folder| folder.sync_all()) {
         // EINVAL: the file system knows no `fsync` of a folder, and offers nothing in its place.
