@@ -32,6 +32,7 @@ pub use limits::Limits;
 pub use server::{Handle, Listening, Server, allowed::AllowedPosts, page::Page, service::Service};
 pub use store::{
     Feed, Reader, Store, StoreLimits,
+    admin::{Admin, NotApplied, open_admin},
     change::{BatchId, Change, ChangeKind, Count, NameError, Outcome, Post, Refused, VisitorKey},
     open_store,
     text::FileStore,
