@@ -123,10 +123,8 @@ impl<'s> Peer<'s> {
 
     /// Has a change of a post saved, and waits for that.
     pub(crate) fn change(&mut self, post: Post, kind: ChangeKind) -> Result<Answer, LikeRefusal> {
-        let state = self.state;
-        // A handle of another one takes the lock of all a few times more.
-        let likes = if post.is_default() { &state.likes } else { &state.counter(post)? };
-        self.submit(likes, || likes.change(kind))
+        let likes = self.state.counter(post)?;
+        self.submit(&likes, || likes.change(kind))
     }
 
     fn like_without_waiting(&mut self) -> Result<(), LikeRefusal> {
