@@ -50,7 +50,7 @@ impl<'s, 'p> Watcher<'s, 'p> {
         let liked = message.kind == Kind::Like;
         let kind = match self.visitor(message.visitor.as_deref(), &post)? {
             Some(visitor) => ChangeKind::Visitor { visitor, liked, seq: message.seq },
-            None if liked => ChangeKind::Likes(1),
+            None if liked && message.seq.is_none() => ChangeKind::Likes(1),
             None => return Err(LikeRefusal::NoVisitor),
         };
         let tells_liked = message.visitor.is_some() && self.state.posts.remembers_visitors();
