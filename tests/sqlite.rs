@@ -8,7 +8,7 @@ mod folder;
 
 use folder::Folder;
 use live_likes::{
-    BatchId, Change, ChangeKind, Count, Error, Likes, Outcome, Post, Refused, Result, SqliteStore, Store, StoreLimits,
+    BatchId, Change, ChangeKind, Count, Error, Likes, Outcome, Post, Refused, SqliteStore, Store, StoreLimits,
     VisitorKey, open_admin, open_store,
 };
 use proptest::prelude::*;
