@@ -36,7 +36,8 @@ fn ask(url: &Uri) -> io::Result<u16> {
     let target = target.unwrap_or("/healthz");
     let authority = url.authority().map_or("", http::uri::Authority::as_str);
     stream.set_write_timeout(Some(left(deadline)?))?;
-    write!(stream, "GET {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut head = Vec::new();
     loop {
         let mut fields = [httparse::EMPTY_HEADER; 64];

@@ -40,7 +40,7 @@ pub(super) fn run(given: &Invocation) -> Result<(), Problem> {
         }
         let fans = changes.iter().filter(|change| matches!(change.kind, ChangeKind::Visitor { .. })).count();
         (posts, visitors) = (posts + (changes.len() - fans) as u64, visitors + fans as u64);
-        done = records.records.position().line() - 1;
+        done = records.line() - 1;
         progress.show(posts + visitors, records.records.position().byte());
     }
     progress.clear();
@@ -82,21 +82,40 @@ struct Records {
 
 impl Records {
     fn of(file: Box<dyn Read>) -> Result<Self, String> {
-        let mut records = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
+        // The last line may have no end. Of two bytes that end one, the reader would count the second to the next line.
+        let file: Box<dyn Read> = Box::new(file.chain(&b"\n"[..]));
+        let mut builder = csv::ReaderBuilder::new();
+        let records =
+            builder.has_headers(false).flexible(true).terminator(csv::Terminator::Any(b'\n')).from_reader(file);
+        let mut all = Self { records, lines: Vec::new(), columns: 0, number: None, unfinished: None };
         let mut header = ByteRecord::new();
-        records.read_byte_record(&mut header).map_err(|e| e.to_string())?;
+        all.next(&mut header)?;
         let columns = header.len();
-        let mut number = None;
+        all.columns = columns;
         if ![2, 5].contains(&columns) || header != COLUMNS[..columns] {
             let text = std::str::from_utf8(header.as_slice()).map(str::trim).unwrap_or_default();
-            number = digits(text).filter(|_| columns == 1);
-            let more = number.is_some() && records.read_byte_record(&mut header).map_err(|e| e.to_string())?;
-            if number.is_none() || more {
+            all.number = digits(text).filter(|_| columns == 1);
+            if all.number.is_none() || all.next(&mut header)? {
                 let (short, long) = (COLUMNS[..2].join(","), COLUMNS.join(","));
                 return Err(format!("line 1: the header `{short}` or `{long}` is expected, or nothing but a number"));
             }
         }
-        Ok(Self { records, lines: Vec::new(), columns, number, unfinished: None })
+        Ok(all)
+    }
+
+    /// Reads a line; `false` after the last.
+    fn next(&mut self, record: &mut ByteRecord) -> Result<bool, String> {
+        let read = self.records.read_byte_record(record).map_err(|e| e.to_string())?;
+        if let Some(last) = record.iter().last().and_then(|last| last.strip_suffix(b"\r")).map(<[u8]>::to_vec) {
+            record.truncate(record.len() - 1);
+            record.push_field(&last);
+        }
+        Ok(read)
+    }
+
+    /// The line on which the next record begins.
+    fn line(&self) -> u64 {
+        self.records.position().line()
     }
 
     /// Reads further changes.
@@ -109,10 +128,14 @@ impl Records {
         }
         let mut record = ByteRecord::new();
         while changes.len() < LINES {
-            if !self.records.read_byte_record(&mut record).map_err(|e| e.to_string())? {
+            if !self.next(&mut record)? {
                 break;
             }
-            let line = record.position().map_or(0, csv::Position::line);
+            // Where it began; its own position is before the empty lines before it. A quote that has no end takes that of
+            // the file in.
+            let fields = record.as_slice();
+            let within = fields.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            let line = self.line() - within - u64::from(!fields.ends_with(b"\n"));
             self.lines.push(line);
             changes.push(self.read(&record).map_err(|problem| format!("line {line}: {problem}"))?);
         }
