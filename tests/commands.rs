@@ -6,23 +6,19 @@ mod folder;
 #[path = "support/reserved.rs"]
 mod reserved;
 #[path = "support/watcher.rs"]
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "no change is shown beside a server of a text file"))]
 mod watcher;
 
 use folder::Folder;
 use reserved::Reserved;
-use rustix::{
-    fs::OFlags,
-    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-};
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     process::{Child, ChildStdout, Command, Stdio},
     thread,
 };
-use watcher::{get, put};
+use watcher::put;
 
 /// The binary in a folder, without our environment.
 fn binary(folder: &Folder, arguments: &[&str]) -> Command {
@@ -396,25 +392,32 @@ fn a_field_that_is_not_utf_8_is_named() {
     assert_eq!(told, "cannot import `a.csv`: line 2: valid UTF-8 is expected; nothing is imported");
 }
 
-/// So many posts, as an export has them.
-fn many(posts: usize) -> String {
-    (0..posts).fold("post,likes\n".to_owned(), |text, number| format!("{text}post {number},{}\n", number + 1))
-}
-
 #[cfg(feature = "sqlite")]
 mod on_sqlite {
     use super::*;
     use live_likes::{Change, ChangeKind, Post, StoreLimits, VisitorKey, open_admin, open_store};
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+    use rustix::{
+        fs::OFlags,
+        pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     };
-    use watcher::Peer;
+    use std::{
+        os::unix::fs::{OpenOptionsExt, PermissionsExt},
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+    use watcher::{Peer, get};
 
     const DB: &str = "likes.db";
 
     fn on<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
         [arguments, &["--db", DB]].concat()
+    }
+
+    /// So many posts, as an export has them.
+    fn many(posts: usize) -> String {
+        (0..posts).fold("post,likes\n".to_owned(), |text, number| format!("{text}post {number},{}\n", number + 1))
     }
 
     /// An empty database, and some changes of it.

@@ -106,7 +106,7 @@ impl Records {
     /// Reads a line; `false` after the last.
     fn next(&mut self, record: &mut ByteRecord) -> Result<bool, String> {
         let read = self.records.read_byte_record(record).map_err(|e| e.to_string())?;
-        if let Some(last) = record.iter().last().and_then(|last| last.strip_suffix(b"\r")).map(<[u8]>::to_vec) {
+        if let Some(last) = record.iter().next_back().and_then(|last| last.strip_suffix(b"\r")).map(<[u8]>::to_vec) {
             record.truncate(record.len() - 1);
             record.push_field(&last);
         }
