@@ -84,12 +84,18 @@ fn in_memory(set: impl FnOnce(&mut Limits)) -> (Running, Posts) {
 
 /// A server on a store whose saves hang until the test ends them.
 fn on_script() -> (Running, Posts, Script) {
+    on_script_with(|_| ())
+}
+
+/// The script goes first, also where a test fails, so that no save hangs when the server stops.
+fn on_script_with(set: impl FnOnce(&mut Limits)) -> (Running, Posts, Script) {
     let (posts, script) = scripted_posts();
-    (serve(&posts, |_| ()), posts, script)
+    (serve(&posts, set), posts, script)
 }
 
 fn serve(posts: &Posts, set: impl FnOnce(&mut Limits)) -> Running {
     let mut limits = patient();
+    limits.new_posts_per_hour_and_address = 1_000;
     set(&mut limits);
     Running::serve(Folder::new(), posts.default_counter().unwrap(), |server: Server| server.limits(limits))
 }
@@ -418,7 +424,7 @@ fn each_change_is_answered_to_the_client_that_made_it_alone() {
             r#"{"type":"unlike","post":"p","visitor":"anna-0123456789abcdef","seq":8,"ref":""}"#,
             r#"{"type":"answer","ref":"","post":"p","liked":false,"numLikes":2,"version":4}"#,
         ),
-        (r#"{"type":"like","other":[{}],"seq":1}"#, r#"{"type":"answer","numLikes":1,"version":5}"#),
+        (r#"{"type":"like","other":[{}]}"#, r#"{"type":"answer","numLikes":1,"version":5}"#),
         (
             r#"{"type":"like","visitor":"anna-0123456789abcdef"}"#,
             r#"{"type":"answer","liked":true,"numLikes":2,"version":6}"#,
@@ -512,8 +518,14 @@ fn what_is_understood_and_not_granted_is_refused_with_the_status_of_http_and_the
             assert_eq!(told, (400, "a visitor is named by 16 to 64 characters of A-Z a-z 0-9 - _".to_owned()));
         }
     }
-    let told = refused(&mut client, json!({"type": "unlike", "post": "p", "seq": 1}));
-    assert_eq!(told, (400, "an unlike needs a visitor".to_owned()));
+    let problem = "a visitor is expected, whose like is taken back or whose change `seq` numbers";
+    for message in [
+        json!({"type": "unlike", "post": "p", "ref": "a"}),
+        json!({"type": "unlike", "seq": 1}),
+        json!({"type": "like", "post": "p", "seq": 1}),
+    ] {
+        assert_eq!(refused(&mut client, message), (400, problem.to_owned()));
+    }
     assert_eq!((posts.watching(), posts.top(10).unwrap().len()), (0, 0));
 }
 
@@ -527,6 +539,7 @@ fn a_store_of_one_counter_refuses_posts_and_unlikes_with_the_flag_that_gives_the
     }
     let (status, problem) = refused(&mut client, json!({"type": "unlike", "visitor": ANNA, "ref": "a"}));
     assert!(status == 405 && problem.contains("--db likes.db"), "{status} {problem}");
+    assert_eq!(sample(&server, r#"refused_total{reason="bad_request"}"#), 3.0);
     assert_eq!(client.asks(json!({"type": "like"}))["numLikes"], 17);
 }
 
@@ -604,6 +617,26 @@ fn the_limits_on_likes_hold_and_past_them_a_like_is_refused_with_429() {
     assert!(refused.iter().all(|told| told["problem"] == problem), "{told:?}");
     assert_eq!(sample(&server, r#"refused_total{reason="rate"}"#), refused.len() as f64);
     client.told_before_pong();
+}
+
+#[test]
+fn likes_of_a_new_post_that_come_before_the_first_is_saved_are_of_one_new_post() {
+    let (server, _posts, script) = on_script_with(|limits| limits.new_posts_per_hour_and_address = 2);
+    let mut clients = [Client::of_json(server.addr), Client::of_json(server.addr)];
+    for client in &mut clients {
+        (0..10).for_each(|_| client.says(json!({"type": "like", "post": "p"})));
+        assert_eq!(client.told_before_pong(), [Value::Null; 0]);
+    }
+    let client = &mut clients[0];
+    client.says(json!({"type": "like", "post": "q"}));
+    let (status, problem) = refused(client, json!({"type": "like", "post": "r"}));
+    assert!(status == 429 && problem.contains("new posts"), "{status} {problem}");
+    drop(script);
+    let told = client.told_until(|told| told["post"] == "q");
+    assert!(told.iter().all(|told| told["type"] == "answer"), "{told:?}");
+    assert_eq!(client.asks(json!({"type": "like", "post": "q"}))["numLikes"], 2, "it is no new one any more");
+    assert_eq!(refused(client, json!({"type": "like", "post": "r"})).0, 429);
+    assert_eq!(client.watches("r")["numLikes"], 0);
 }
 
 // --- what is no message ---
@@ -1141,7 +1174,7 @@ fn who_waits_for_an_answer_when_the_counter_stops_for_good_is_refused_before_the
 #[cfg(feature = "sqlite")]
 mod on_sqlite {
     use super::*;
-    use live_likes::{SqliteStore, StoreLimits};
+    use live_likes::{Change, ChangeKind, Post, SqliteStore, StoreLimits, open_admin};
 
     /// A server on the database of this folder.
     fn start(folder: &Folder, limits: StoreLimits) -> (Running, Posts) {
@@ -1205,8 +1238,9 @@ mod on_sqlite {
         let mut client = Client::of_json(server.addr);
         client.asks(like("p", ANNA, 1));
         assert_eq!(client.asks(json!({"type": "watch", "post": "p", "visitor": ANNA}))["liked"], true);
-        let beside = SqliteStore::open_beside_server(folder.file("likes.db"), StoreLimits::default()).unwrap();
-        Posts::with_store(beside).unwrap().delete("p").unwrap();
+        let mut operator = open_admin(folder.file("likes.db"), StoreLimits::default()).unwrap();
+        let post = Post::new("p").unwrap();
+        operator.apply(&[Change { post, kind: ChangeKind::Delete }]).unwrap();
         let told = client.told();
         assert_eq!((&told["numLikes"], &told["liked"]), (&json!(0), &json!(false)), "{told}");
     }

@@ -89,6 +89,12 @@ impl Counters {
         self.in_use.get(post).and_then(|counter| counter.count)
     }
 
+    /// Whether nobody has ever liked a post, nor is just about to.
+    pub(crate) fn is_unliked(&self, post: &Post) -> bool {
+        let never = |counter: &Counter| counter.count.unwrap_or_default().version == 0 && counter.pending == 0;
+        self.in_use.get(post).is_none_or(never)
+    }
+
     /// Notes a count as it was read from the store, unless one is known: what is saved after that is shown by
     /// [`raise`](Self::raise) to those who have been shown it.
     pub(crate) fn know(&mut self, post: &Post, count: Count) {

@@ -28,6 +28,7 @@ use crate::{
     },
 };
 use std::{
+    collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},
     sync::Weak,
     time::{Duration, Instant},
@@ -137,6 +138,9 @@ pub(crate) struct State {
     pub(crate) saving: Option<Saving>,
     /// The number of the last batch that is over, in whatever way.
     pub(crate) finished: u64,
+    /// What others have changed while a batch is saved. It is shown after the batch, whose counts may be older and
+    /// would be passed over, and with them which visitors like the posts now.
+    by_others: HashMap<Post, Count>,
     /// Results that somebody who does not wait is to be told.
     answers: Vec<Arc<Results>>,
     /// Why likes cannot be saved just now.
@@ -223,6 +227,14 @@ impl State {
     /// Whether all has been shown that ever will be, and that has not been noted yet.
     fn ends_now(&self) -> bool {
         self.saver_ended && self.all_shown() && !self.over
+    }
+
+    /// Notes that no batch is being saved any more.
+    pub(crate) fn end_saving(&mut self) -> Option<Saving> {
+        for (post, count) in std::mem::take(&mut self.by_others) {
+            self.counters.raise(&post, count, 1, None);
+        }
+        self.saving.take()
     }
 
     /// Tells those who wait for these results; those who do not wait are told by the broadcaster.
@@ -371,7 +383,7 @@ impl Core {
             Some(reason) => (Refusal::Stopped(reason.clone()), Refusal::Stopped(reason.clone())),
             None => (Refusal::Unknown(CLOSED.to_owned()), Refusal::NotSaved(CLOSED.to_owned())),
         };
-        if let Some(unsaved) = state.saving.take() {
+        if let Some(unsaved) = state.end_saving() {
             state.settle(unsaved.results, Err(saving));
         }
         let number = state.next.number + 1;
@@ -407,8 +419,15 @@ impl Core {
     }
 
     fn changed_by_others(&self, post: &Post, count: Count) {
-        lock(&self.state).counters.raise(post, count, 1, None);
-        self.saved.notify_one();
+        let mut state = lock(&self.state);
+        if state.saving.is_none() {
+            state.counters.raise(post, count, 1, None);
+            return self.saved.notify_one();
+        }
+        let newest = state.by_others.entry(post.clone()).or_default();
+        if newest.version < count.version {
+            *newest = count;
+        }
     }
 
     /// Waits until every like that was taken before the call is saved.

@@ -186,7 +186,7 @@ impl<'c, S: Store> Saver<'c, S> {
         }
         let saved = batch.changes.iter().zip(outcomes);
         let saved = saved.map(|(change, &outcome)| Saved { outcome, likes: change.likes() }).collect();
-        state.saving = None;
+        state.end_saving();
         state.finished = batch.number;
         let fault = state.fault.take();
         state.will_settle(&batch.results);

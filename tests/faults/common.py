@@ -50,9 +50,9 @@ def start(parsed, needs_root=False, tools=(), db="db.txt"):
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
-def folder():
+def folder(within=None):
     """A folder that is removed at the end."""
-    path = os.path.realpath(tempfile.mkdtemp(prefix="live-likes-faults-"))
+    path = os.path.realpath(tempfile.mkdtemp(prefix="live-likes-faults-", dir=within))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path
 

@@ -10,7 +10,10 @@ use crate::{
     random,
     store::change::{ChangeKind, Post},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 const ANN: &str = "the-visitor-is-ann";
 const BOB: &str = "the-visitor-is-bob";
@@ -188,6 +191,7 @@ fn answers() {
         })
     });
     let senders = join(senders);
+    posts.default_counter().unwrap().wait_until_shown(Instant::now() + LONG);
     posts.default_counter().unwrap().close(LONG).unwrap();
     senders.iter().for_each(|(client, watch)| client.ends_at_the_newest([watch]));
     drop(senders);
@@ -200,7 +204,7 @@ fn others() {
     let posts = Posts::with_store(database.store(true)).unwrap();
     let client = Client::new(&posts, &database, ANN, ROOM);
     let watches = ["a", "b"].map(|name| client.watch(&posts, name));
-    let others = [["a", "b"], ["a", "a"]].map(|names| {
+    let others = [["b", "a"], ["a", "b"]].map(|names| {
         let database = database.clone();
         thread::spawn(move || names.iter().for_each(|name| database.like_elsewhere(&Post::kept(name))))
     });
@@ -208,8 +212,8 @@ fn others() {
         let (posts, database) = (posts.clone(), database.clone());
         move || {
             let [a, b] = ["a", "b"].map(|name| posts.post(name).unwrap());
-            like(&database, &a);
             say(&database, &b, ANN, true, 1).unwrap();
+            like(&database, &a);
         }
     });
     let comer = thread::spawn({
@@ -353,6 +357,11 @@ fn answers_in_random_orders() {
 #[test]
 fn changes_of_others_in_random_orders() {
     random(others);
+}
+
+#[test]
+fn changes_of_others_while_one_is_held_up() {
+    held_up(others);
 }
 
 #[test]
