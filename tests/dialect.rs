@@ -1174,7 +1174,7 @@ fn who_waits_for_an_answer_when_the_counter_stops_for_good_is_refused_before_the
 #[cfg(feature = "sqlite")]
 mod on_sqlite {
     use super::*;
-    use live_likes::{SqliteStore, StoreLimits};
+    use live_likes::{Change, ChangeKind, Post, SqliteStore, StoreLimits, open_admin};
 
     /// A server on the database of this folder.
     fn start(folder: &Folder, limits: StoreLimits) -> (Running, Posts) {
@@ -1238,8 +1238,9 @@ mod on_sqlite {
         let mut client = Client::of_json(server.addr);
         client.asks(like("p", ANNA, 1));
         assert_eq!(client.asks(json!({"type": "watch", "post": "p", "visitor": ANNA}))["liked"], true);
-        let beside = SqliteStore::open_beside_server(folder.file("likes.db"), StoreLimits::default()).unwrap();
-        Posts::with_store(beside).unwrap().delete("p").unwrap();
+        let mut operator = open_admin(folder.file("likes.db"), StoreLimits::default()).unwrap();
+        let post = Post::new("p").unwrap();
+        operator.apply(&[Change { post, kind: ChangeKind::Delete }]).unwrap();
         let told = client.told();
         assert_eq!((&told["numLikes"], &told["liked"]), (&json!(0), &json!(false)), "{told}");
     }

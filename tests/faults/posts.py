@@ -271,9 +271,11 @@ class ManyPosts(Crowd):
                 check(change.post == post, "an answer to another post:", told)
                 self.kept.answer(change, told)
                 self.begun.set()
-            else:
-                check(kind == "refused" and change, told)
+            elif change:
+                check(kind == "refused", told)
                 self.kept.refusal(change, told["status"], told["problem"])
+            else:
+                check("cannot be read" in told.get("problem", ""), told)  # what it asked to watch
 
         try:
             for post in POSTS:
