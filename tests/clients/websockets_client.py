@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 import urllib.request
+import uuid
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -82,6 +83,35 @@ async def a_mistake_is_answered_with_its_close_code():
     assert served() == before
 
 
+async def a_client_that_asks_for_the_subprotocol_speaks_json_and_is_answered():
+    before = served()
+    async with connect(url, subprotocols=["chat", "live-likes"]) as client:
+        assert client.subprotocol == "live-likes"
+
+        async def told():
+            return json.loads(await asyncio.wait_for(client.recv(), PATIENCE))
+
+        async def asks(message):
+            await client.send(json.dumps(message))
+            return await told()
+
+        assert await asks({"type": "ping"}) == {"type": "pong"}
+        first = await asks({"type": "watch"})
+        assert first.pop("boot")
+        assert first == {"type": "count", "numLikes": before, "version": before}
+        like = {"type": "like", "visitor": uuid.uuid4().hex, "seq": 1, "ref": "é"}
+        both = sorted([await asks(like), await told()], key=lambda message: message["type"])
+        count = {"numLikes": before + 1, "version": before + 1}
+        answer = {"type": "answer", "ref": "é", **count}
+        assert both == [answer, {"type": "count", **count}], both
+        assert await asks(like) == answer
+        refused = await asks({"type": "unlike", "visitor": like["visitor"]})
+        assert (refused["type"], refused["status"]) == ("refused", 405), refused
+        await client.send(b"{}")
+        assert (await closed(client))[0] == 1003
+    assert served() == before + 1
+
+
 async def eight_clients_with_a_thousand_likes_each_lose_none():
     before = served()
     after = before + 8_000
@@ -108,6 +138,7 @@ async def run_all():
         compression_that_is_offered_is_declined,
         a_client_that_closes_is_answered_with_its_code,
         a_mistake_is_answered_with_its_close_code,
+        a_client_that_asks_for_the_subprotocol_speaks_json_and_is_answered,
         eight_clients_with_a_thousand_likes_each_lose_none,
     ]:
         await asyncio.wait_for(check(), 2 * PATIENCE)

@@ -5,7 +5,8 @@
 //   node ws.mjs reconnect BASE   stays through a restart: says where it is, line by line
 
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
+import { randomUUID } from 'node:crypto';
+import { on, once } from 'node:events';
 import WebSocket from 'ws';
 
 const PATIENCE = 120_000;
@@ -120,6 +121,32 @@ const checks = {
       assert.match(closed[1], reason);
     }
     assert.equal(await served(), before);
+  },
+
+  async 'a client that asks for the subprotocol speaks JSON, and is answered'() {
+    const before = Number(await served());
+    const socket = new WebSocket(url, ['chat', 'live-likes']);
+    const messages = on(socket, 'message', { signal: AbortSignal.timeout(PATIENCE) });
+    const told = async () => JSON.parse(String((await messages.next()).value[0]));
+    const asks = (message) => { socket.send(JSON.stringify(message)); return told(); };
+    await once(socket, 'open');
+    assert.equal(socket.protocol, 'live-likes');
+    assert.deepEqual(await asks({ type: 'ping' }), { type: 'pong' });
+    const { boot, ...first } = await asks({ type: 'watch' });
+    assert.match(boot, /./);
+    assert.deepEqual(first, { type: 'count', numLikes: before, version: before });
+    const like = { type: 'like', visitor: randomUUID(), seq: Date.now(), ref: 'a "ref"' };
+    const both = [await asks(like), await told()].sort((one, other) => one.type.localeCompare(other.type));
+    const count = { numLikes: before + 1, version: before + 1 };
+    assert.deepEqual(both, [{ type: 'answer', ref: 'a "ref"', ...count }, { type: 'count', ...count }]);
+    assert.deepEqual(await asks(like), { type: 'answer', ref: 'a "ref"', ...count });
+    const { type, status, post } = await asks({ type: 'watch', post: 'hello' });
+    assert.deepEqual({ type, status, post }, { type: 'refused', status: 400, post: 'hello' });
+    socket.send('like');
+    const [code, reason] = await once(socket, 'close');
+    assert.equal(code, 1008);
+    assert.match(String(reason), /expected a JSON object/);
+    assert.equal(await served(), BigInt(before + 1));
   },
 
   async 'eight clients with a thousand likes each lose none'() {
