@@ -13,6 +13,25 @@
 //! server.run()?;
 //! # Ok::<(), live_likes::Error>(())
 //! ```
+//!
+//! Many posts, each with a count of its own and one like a visitor, are kept in SQLite, with the feature `sqlite`:
+//!
+//! ```no_run
+//! use live_likes::{Posts, Server};
+//!
+//! let posts = Posts::open("likes.db")?;
+//! let hello = posts.post("hello")?; // a `Likes`, like the one above
+//! hello.set_liked("a-visitor-at-random", true, None)?;
+//! Server::new(posts).bind("127.0.0.1:3000")?.run()?;
+//! # Ok::<(), live_likes::Error>(())
+//! ```
+//!
+//! [`Server`] has what a server can be told: a [`Page`], [`Limits`], who may ask, a prefix, and a fallback for the routes
+//! of a program of one's own; a [`Service`] serves connections that the program accepts itself. [`Likes`] and
+//! [`Subscription`] are enough for a program that speaks to its clients by other means. Another place for counts is a
+//! [`Store`]. What can go wrong is an [`Error`]; each function says when.
+//!
+//! Features: `cli` (default), what only the binary needs; `sqlite`; `full`, all stores.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -32,6 +51,7 @@ pub use limits::Limits;
 pub use server::{Handle, Listening, Server, allowed::AllowedPosts, page::Page, service::Service};
 pub use store::{
     Feed, Reader, Store, StoreLimits,
+    admin::{Admin, NotApplied, open_admin},
     change::{BatchId, Change, ChangeKind, Count, NameError, Outcome, Post, Refused, VisitorKey},
     open_store,
     text::FileStore,

@@ -2,7 +2,11 @@
 
 mod cli;
 
-use cli::{Command, Settings, logger, signals};
+use cli::{
+    Asked, Settings,
+    commands::{Invocation, Problem},
+    logger, signals,
+};
 use live_likes::{AllowedPosts, Error, Page, Posts, Server, open_store};
 use std::{
     io::{Write, stderr, stdout},
@@ -15,16 +19,14 @@ const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let settings = match cli::parse(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
-        Ok(Command::Serve(settings)) => settings,
+        Ok(Asked::Serve(settings)) => settings,
+        Ok(Asked::Run(command)) => return run(&command),
         // `println!` would panic where the stream is closed or full.
-        Ok(Command::Show(text)) => {
+        Ok(Asked::Show(text)) => {
             let _ = writeln!(stdout(), "{text}");
             return ExitCode::SUCCESS;
         }
-        Err(problem) => {
-            let _ = writeln!(stderr(), "live-likes: {problem}\ntry live-likes --help");
-            return ExitCode::from(BAD_USAGE);
-        }
+        Err(problem) => return bad_usage(&problem, "--help"),
     };
     if let Err(e) = logger::start(settings.log) {
         let _ = writeln!(stderr(), "live-likes: {}", Error::Thread(e));
@@ -40,6 +42,26 @@ fn main() -> ExitCode {
     };
     log::logger().flush();
     code
+}
+
+fn bad_usage(problem: &str, help: &str) -> ExitCode {
+    let _ = writeln!(stderr(), "live-likes: {problem}\ntry live-likes {help}");
+    ExitCode::from(BAD_USAGE)
+}
+
+/// Runs a command to its end.
+fn run(command: &Invocation) -> ExitCode {
+    let started = logger::start(command.settings.log).map_err(|e| Problem::from(Error::Thread(e)));
+    let result = started.and_then(|()| command.run());
+    log::logger().flush();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Problem::Usage(problem)) => bad_usage(&problem, &format!("{} --help", command.command.name)),
+        Err(Problem::Failed(problem)) => {
+            let _ = writeln!(stderr(), "live-likes: {problem}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn serve(settings: Settings) -> Result<(), Error> {

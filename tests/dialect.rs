@@ -424,7 +424,7 @@ fn each_change_is_answered_to_the_client_that_made_it_alone() {
             r#"{"type":"unlike","post":"p","visitor":"anna-0123456789abcdef","seq":8,"ref":""}"#,
             r#"{"type":"answer","ref":"","post":"p","liked":false,"numLikes":2,"version":4}"#,
         ),
-        (r#"{"type":"like","other":[{}],"seq":1}"#, r#"{"type":"answer","numLikes":1,"version":5}"#),
+        (r#"{"type":"like","other":[{}]}"#, r#"{"type":"answer","numLikes":1,"version":5}"#),
         (
             r#"{"type":"like","visitor":"anna-0123456789abcdef"}"#,
             r#"{"type":"answer","liked":true,"numLikes":2,"version":6}"#,
@@ -518,8 +518,14 @@ fn what_is_understood_and_not_granted_is_refused_with_the_status_of_http_and_the
             assert_eq!(told, (400, "a visitor is named by 16 to 64 characters of A-Z a-z 0-9 - _".to_owned()));
         }
     }
-    let told = refused(&mut client, json!({"type": "unlike", "post": "p", "seq": 1}));
-    assert_eq!(told, (400, "an unlike needs a visitor".to_owned()));
+    let problem = "a visitor is expected, whose like is taken back or whose change `seq` numbers";
+    for message in [
+        json!({"type": "unlike", "post": "p", "ref": "a"}),
+        json!({"type": "unlike", "seq": 1}),
+        json!({"type": "like", "post": "p", "seq": 1}),
+    ] {
+        assert_eq!(refused(&mut client, message), (400, problem.to_owned()));
+    }
     assert_eq!((posts.watching(), posts.top(10).unwrap().len()), (0, 0));
 }
 
@@ -533,6 +539,7 @@ fn a_store_of_one_counter_refuses_posts_and_unlikes_with_the_flag_that_gives_the
     }
     let (status, problem) = refused(&mut client, json!({"type": "unlike", "visitor": ANNA, "ref": "a"}));
     assert!(status == 405 && problem.contains("--db likes.db"), "{status} {problem}");
+    assert_eq!(sample(&server, r#"refused_total{reason="bad_request"}"#), 3.0);
     assert_eq!(client.asks(json!({"type": "like"}))["numLikes"], 17);
 }
 
@@ -1167,7 +1174,7 @@ fn who_waits_for_an_answer_when_the_counter_stops_for_good_is_refused_before_the
 #[cfg(feature = "sqlite")]
 mod on_sqlite {
     use super::*;
-    use live_likes::{SqliteStore, StoreLimits};
+    use live_likes::{Change, ChangeKind, Post, SqliteStore, StoreLimits, open_admin};
 
     /// A server on the database of this folder.
     fn start(folder: &Folder, limits: StoreLimits) -> (Running, Posts) {
@@ -1231,8 +1238,9 @@ mod on_sqlite {
         let mut client = Client::of_json(server.addr);
         client.asks(like("p", ANNA, 1));
         assert_eq!(client.asks(json!({"type": "watch", "post": "p", "visitor": ANNA}))["liked"], true);
-        let beside = SqliteStore::open_beside_server(folder.file("likes.db"), StoreLimits::default()).unwrap();
-        Posts::with_store(beside).unwrap().delete("p").unwrap();
+        let mut operator = open_admin(folder.file("likes.db"), StoreLimits::default()).unwrap();
+        let post = Post::new("p").unwrap();
+        operator.apply(&[Change { post, kind: ChangeKind::Delete }]).unwrap();
         let told = client.told();
         assert_eq!((&told["numLikes"], &told["liked"]), (&json!(0), &json!(false)), "{told}");
     }

@@ -1,8 +1,8 @@
 //! The concurrent core under a model scheduler, which runs it in one order of steps after another: `.ci/model`.
 //!
-//! Counter, saver, broadcaster, registry and outbox are the real ones; the sockets are pipes in memory, and the store
-//! is a number. Each schedule must keep the promises: counts that rise, the newest in the end, no like lost, nobody
-//! left behind or waiting. `.ci/model` also plants mistakes in a copy of the core, to show that the model finds them.
+//! Ledger, saver, broadcaster, audiences and outboxes are the real ones; the sockets are pipes in memory, and the store
+//! is a number here, and a database in memory in `posts`. Each schedule must keep the promises: versions that rise, the
+//! newest in the end, no like lost or counted twice, nobody left behind or waiting. `.ci/model` also plants mistakes in a copy of the core, to show that the model finds them.
 //!
 //! The core is no part of the library's interface, so this is a crate that holds it, built with `--cfg shuttle`.
 
@@ -161,6 +161,7 @@ fn everyone() {
     let (joined, joined_registration) = joiner.join().unwrap();
     let slow = reader.join().unwrap();
     assert_eq!(likes.flush(LONG).unwrap(), 21);
+    likes.wait_until_shown(Instant::now() + LONG);
     assert_eq!(likes.close(LONG).unwrap(), 21);
     assert_eq!(total.load(Ordering::SeqCst), 21);
     assert_eq!(rising(&watching), [16, 17, 18, 19, 20, 21], "one that keeps up is shown every count");

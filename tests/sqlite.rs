@@ -8,8 +8,8 @@ mod folder;
 
 use folder::Folder;
 use live_likes::{
-    BatchId, Change, ChangeKind, Count, Error, Likes, Outcome, Post, Refused, Result, SqliteStore, Store, StoreLimits,
-    VisitorKey, open_store,
+    BatchId, Change, ChangeKind, Count, Error, Likes, Outcome, Post, Refused, SqliteStore, Store, StoreLimits,
+    VisitorKey, open_admin, open_store,
 };
 use proptest::prelude::*;
 use std::{
@@ -512,17 +512,18 @@ fn the_name_of_a_database_says_what_it_is() {
 /// The problem that a file is refused with, in whichever way it is opened.
 #[track_caller]
 fn refusal(path: &Path) -> String {
-    let refused = |opened: Result<SqliteStore>| match opened {
-        Err(error @ Error::Database { .. }) => {
+    let refused = |error: Option<Error>| match error {
+        Some(error @ Error::Database { .. }) => {
             let told = error.to_string();
             assert!(told.contains(&path.display().to_string()), "{told} should name {}", path.display());
             told
         }
         other => panic!("{} is not refused: {other:?}", path.display()),
     };
-    let told = refused(SqliteStore::open(path, StoreLimits::default()));
-    refused(SqliteStore::open_beside_server(path, StoreLimits::default()));
-    told
+    if path.extension().is_some() {
+        refused(open_admin(path, StoreLimits::default()).err());
+    }
+    refused(SqliteStore::open(path, StoreLimits::default()).err())
 }
 
 /// All by which a file could show that it was touched.
@@ -641,8 +642,11 @@ fn what_is_no_file_is_refused() {
     refusal(&folder.join("missing/likes.db"));
     refusal(Path::new("/"));
     refusal(Path::new(""));
-    let missing = SqliteStore::open_beside_server(folder.join("none.db"), StoreLimits::default());
-    assert!(missing.unwrap_err().to_string().contains("there is no database"));
+    let missing = open_admin(folder.join("none.db"), StoreLimits::default());
+    assert!(missing.err().unwrap().to_string().contains("there is no such file"));
+    fs::write(folder.join("empty.db"), "").unwrap();
+    let empty = open_admin(folder.join("empty.db"), StoreLimits::default());
+    assert!(empty.err().unwrap().to_string().contains("it is empty"));
 }
 
 #[test]
@@ -827,9 +831,12 @@ fn an_operator_changes_counts_beside_the_server() {
     let path = folder.join("likes.db");
     let mut store = open(&path);
     store.save(&[likes("a", 1), says("a", 1, true, Some(1))]);
-    let mut operator = SqliteStore::open_beside_server(&path, StoreLimits::default()).unwrap();
+    let mut operator = open_admin(&path, StoreLimits::default()).unwrap();
+    let refused = operator.apply(&[set("c", 2), delete("a"), set("d", MOST + 1)]).unwrap_err();
+    assert!(matches!((refused.place, refused.error), (Some(2), Error::Refused(Refused::Likes))));
+    assert_eq!(read(&store, ["a", "c"]), [(2, 2), (0, 0)], "where one is refused, none is made");
     assert_eq!(
-        operator.save(&[set("a", 10), delete("b"), set("c", 3)]),
+        operator.apply(&[set("a", 10), delete("b"), set("c", 3)]).unwrap(),
         [applied(10, 3), unchanged(0, 0, false), applied(3, 4)]
     );
     assert_eq!(read(&store, ["a", "c"]), [(10, 3), (3, 4)]);
@@ -837,11 +844,11 @@ fn an_operator_changes_counts_beside_the_server() {
     // The server's own batch is still known as the last.
     let (batch, changes) = (next_batch(), [likes("a", 1)]);
     assert_eq!(store.apply(batch, &changes).unwrap(), [applied(12, 7)]);
-    operator.save(&[delete("a")]);
+    operator.apply(&[delete("a")]).unwrap();
     assert_eq!(store.apply(batch, &changes).unwrap(), [applied(12, 7)]);
     assert_eq!(read(&store, ["a"]), [(0, 8)]);
     drop(store);
-    assert_eq!(operator.save(&[set("a", 1)]), [applied(1, 9)], "without a server too");
+    assert_eq!(operator.apply(&[set("a", 1)]).unwrap(), [applied(1, 9)], "without a server too");
     drop(operator);
     assert_eq!(folder.names(), ["likes.db", "likes.db.lock"]);
 }

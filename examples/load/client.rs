@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::frame::LIKE;
+use crate::posts::Watched;
 
 /// At most so many likes are handed to the kernel at once, so that likers take turns.
 const LIKES_A_WRITE: usize = 64;
@@ -45,6 +46,8 @@ pub struct Client {
     pub began: Instant,
     /// The newest count it was shown.
     pub newest: Option<u64>,
+    /// What it was shown of each of many posts; the post whose like it waits for, over HTTP.
+    pub watched: Vec<Watched>,
     /// Counts it was shown.
     pub frames: u64,
     /// The front of a frame or head whose rest has not come yet.
@@ -87,6 +90,7 @@ impl Client {
             phase: Phase::Connecting,
             began,
             newest: None,
+            watched: Vec::new(),
             frames: 0,
             carry: Vec::new(),
             blocked: true,
@@ -95,7 +99,7 @@ impl Client {
         })
     }
 
-    /// Queues bytes that go out before any further like.
+    /// Queues bytes that go out before any further of the queued likes.
     pub fn queue(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
@@ -107,7 +111,7 @@ impl Client {
 
     /// Whether there are likes left that the kernel would take.
     pub fn can_like(&self) -> bool {
-        self.likes_left > 0 && !self.blocked && self.phase == Phase::Open
+        !self.is_flushed() && !self.blocked && self.phase == Phase::Open
     }
 
     /// Whether every queued byte has gone to the kernel.

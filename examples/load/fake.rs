@@ -1,10 +1,13 @@
 //! Like counters that break their promises, one each, so that every check is seen to fail. And some that are merely
 //! different, which must pass.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+use serde_json::Value;
 
 use crate::check::Kind;
 use crate::modes::{Report, run};
@@ -49,6 +52,8 @@ enum Manner {
     IsFull,
     /// Answers a like over HTTP with an error.
     Fails,
+    /// Does not grant a visitor's like.
+    Refuses,
 }
 
 struct Fake {
@@ -62,6 +67,9 @@ struct State {
     count: u64,
     pongs: u64,
     clients: Vec<TcpStream>,
+    /// The likes and the version of each post, and who watches it.
+    posts: HashMap<String, (u64, u64)>,
+    watchers: Vec<(String, TcpStream)>,
 }
 
 impl Fake {
@@ -89,19 +97,44 @@ impl Fake {
                 stream.read_exact(&mut byte)?;
                 head.push(byte[0]);
             }
-            let (code, count) = match head.split(|&byte| byte == b' ').nth(1) {
-                Some(b"/liveLikes") if self.manner != Manner::IsFull => return self.watch(stream),
-                Some(b"/like") => self.put()?,
-                Some(b"/likes") => {
-                    let state = self.state.lock().unwrap();
-                    (200, state.count + u64::from(self.manner == Manner::Lies && state.likes > 0))
+            let many = head.windows(10).any(|window| window == b"live-likes");
+            let target = str::from_utf8(head.split(|&byte| byte == b' ').nth(1).unwrap()).unwrap();
+            let (path, query) = target.split_once('?').unwrap_or((target, ""));
+            let names: Vec<_> = query.split('&').filter_map(|pair| pair.strip_prefix("post=")).collect();
+            let mut state = self.state.lock().unwrap();
+            let lie = u64::from(self.manner == Manner::Lies && state.likes > 0);
+            let fails = self.manner == Manner::Fails && state.likes == FAULTY - 1;
+            let (code, count) = match path {
+                "/liveLikes" if self.manner != Manner::IsFull => {
+                    drop(state);
+                    return if many { self.watch_many(stream) } else { self.watch(stream) };
                 }
+                "/like" if names.is_empty() => {
+                    drop(state);
+                    self.put()?
+                }
+                "/like" => {
+                    let (likes, version) = self.like_post(&mut state, names[0])?;
+                    let refused = self.manner == Manner::Refuses && state.likes == FAULTY;
+                    let code = if fails { 500 } else { 200 };
+                    let body = format!(r#"{{"numLikes":{likes},"liked":{},"version":{version}}}"#, !refused);
+                    drop(state);
+                    answer(&mut stream, code, &body)?;
+                    continue;
+                }
+                "/likes" if !names.is_empty() => {
+                    let counts = names[1..].iter().map(|name| {
+                        let (likes, version) = state.posts.get(*name).copied().unwrap_or_default();
+                        format!(r#"{{"post":"{name}","numLikes":{},"version":{version}}}"#, likes + lie)
+                    });
+                    let body = format!(r#"{{"posts":[{}]}}"#, counts.collect::<Vec<_>>().join(","));
+                    return answer(&mut stream, 200, &body);
+                }
+                "/likes" => (200, state.count + if state.posts.is_empty() { lie } else { 0 }),
                 _ => (503, 0),
             };
             let body = if code == 200 { format!("{{\"numLikes\":{count}}}") } else { "full\n".to_owned() };
-            let length = body.len();
-            let answer = format!("HTTP/1.1 {code} So\r\nContent-Length: {length}\r\n\r\n{body}");
-            stream.write_all(answer.as_bytes())?;
+            answer(&mut stream, code, &body)?;
             if head.windows(5).any(|window| window == b"close") {
                 return Ok(());
             }
@@ -124,22 +157,15 @@ impl Fake {
         stream.set_nodelay(true)?;
         {
             let mut state = self.state.lock().unwrap();
-            stream.write_all(
-                b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
-            )?;
+            stream.write_all(UPGRADED)?;
             let low = u64::from(self.manner == Manner::StartsLow);
             stream.write_all(&text(&(state.count - low).to_string()))?;
             state.clients.push(stream.try_clone()?);
         }
         loop {
-            let mut head = [0; 6];
-            stream.read_exact(&mut head)?;
-            let mut payload = vec![0; usize::from(head[1] & 0x7f)];
-            stream.read_exact(&mut payload)?;
-            let payload: Vec<u8> =
-                payload.iter().zip(head[2..].iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+            let (first, payload) = read_frame(&mut stream)?;
             let mut state = self.state.lock().unwrap();
-            match head[0] {
+            match first {
                 0x81 if payload == br#"{"type":"like"}"# => self.like(&mut state)?,
                 0x8a if payload == b"awake?" => state.pongs += 1,
                 _ => return Ok(()),
@@ -182,6 +208,77 @@ impl Fake {
         }
         Ok(())
     }
+
+    fn watch_many(&self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        stream.write_all(UPGRADED)?;
+        loop {
+            let (first, payload) = read_frame(&mut stream)?;
+            let mut state = self.state.lock().unwrap();
+            let Some(message) = (first == 0x81).then(|| serde_json::from_slice::<Value>(&payload).unwrap()) else {
+                return Ok(());
+            };
+            let post = message["post"].as_str().unwrap();
+            if message["type"] == "watch" {
+                stream.write_all(&told("count", post, state.posts.get(post).copied().unwrap_or_default()))?;
+                state.watchers.push((post.to_owned(), stream.try_clone()?));
+                continue;
+            }
+            let count = self.like_post(&mut state, post)?;
+            let refused = self.manner == Manner::Refuses && state.likes == FAULTY;
+            stream.write_all(&told(if refused { "refused" } else { "answer" }, post, count))?;
+        }
+    }
+
+    fn like_post(&self, state: &mut State, post: &str) -> io::Result<(u64, u64)> {
+        state.likes += 1;
+        let (now, version) = (state.likes == FAULTY, state.likes);
+        let count = state.posts.entry(post.to_owned()).or_default();
+        let before = *count;
+        match self.manner {
+            Manner::Loses if now => return Ok(before),
+            Manner::Doubles if now => *count = (before.0 + 2, version),
+            _ => *count = (before.0 + 1, version),
+        }
+        let count = *count;
+        let mut frame = told("count", post, count);
+        let mut spared = false;
+        match self.manner {
+            Manner::Forgets if state.likes >= FAULTY => spared = true,
+            Manner::Repeats if now => frame = frame.repeat(2),
+            Manner::SkipsBack if now => frame = [frame, told("count", post, before)].concat(),
+            Manner::Drops if now => state.watchers[0].1.shutdown(std::net::Shutdown::Both)?,
+            Manner::Babbles if now => frame = text("twenty-one"),
+            _ => {}
+        }
+        for (watched, client) in &mut state.watchers {
+            if watched == post && !std::mem::take(&mut spared) {
+                let _ = client.write_all(&frame); // one that has left takes nothing
+            }
+        }
+        Ok(count)
+    }
+}
+
+const UPGRADED: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+fn answer(stream: &mut TcpStream, code: u16, body: &str) -> io::Result<()> {
+    let length = body.len();
+    stream.write_all(format!("HTTP/1.1 {code} So\r\nContent-Length: {length}\r\n\r\n{body}").as_bytes())
+}
+
+fn read_frame(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
+    let mut head = [0; 6];
+    stream.read_exact(&mut head)?;
+    let mut payload = vec![0; usize::from(head[1] & 0x7f)];
+    stream.read_exact(&mut payload)?;
+    Ok((head[0], payload.iter().zip(head[2..].iter().cycle()).map(|(byte, mask)| byte ^ mask).collect()))
+}
+
+fn told(kind: &str, post: &str, (likes, version): (u64, u64)) -> Vec<u8> {
+    let liked = if kind == "answer" { r#","liked":true"# } else { "" };
+    text(&format!(r#"{{"type":"{kind}","post":"{post}","numLikes":{likes}{liked},"version":{version}}}"#))
 }
 
 fn text(text: &str) -> Vec<u8> {
@@ -308,6 +405,47 @@ fn a_like_counted_twice_is_caught() {
 fn a_dropped_client_is_caught() {
     assert_eq!(verdict(Manner::Drops, CLOSED), Some(Kind::Dropped));
     assert_eq!(verdict(Manner::Drops, STORM), Some(Kind::Dropped));
+}
+
+const MANY_STORM: &str = "--mode storm --posts 7 --watch 3 --clients 5 --likers 2 --likes 200 --timeout 10";
+const MANY_PUT: &str = "--mode put --posts 7 --connections 4 --warmup 10 --likes 200 --timeout 10";
+const MANY_CONNECT: &str = "--mode connect --posts 7 --watch 7 --clients 5 --timeout 10";
+
+#[test]
+fn an_honest_server_of_many_posts_passes_also_when_it_is_measured_again() {
+    let (fake, addr) = Fake::start(Manner::Honest);
+    for flags in [MANY_STORM, MANY_PUT, MANY_CONNECT, MANY_STORM] {
+        assert_eq!(load(addr, flags).0, None, "{flags}");
+    }
+    let state = fake.state.lock().unwrap();
+    assert_eq!(state.posts.values().map(|(likes, _)| likes).sum::<u64>(), 610);
+    assert_eq!(state.count, START, "none is for the count that has no name");
+}
+
+#[test]
+fn a_breach_of_one_post_is_caught() {
+    for (manner, kind) in [
+        (Manner::Loses, Kind::Lost),
+        (Manner::Forgets, Kind::Lost),
+        (Manner::Doubles, Kind::Phantom),
+        (Manner::Lies, Kind::Phantom),
+        (Manner::Repeats, Kind::Repeated),
+        (Manner::SkipsBack, Kind::Backwards),
+        (Manner::Drops, Kind::Dropped),
+        (Manner::Babbles, Kind::Malformed),
+        (Manner::Refuses, Kind::Malformed),
+    ] {
+        assert_eq!(verdict(manner, &format!("{MANY_STORM} {BRIEFLY}")), Some(kind), "{manner:?}");
+    }
+    for (manner, kind) in [
+        (Manner::Loses, Kind::Lost),
+        (Manner::Doubles, Kind::Phantom),
+        (Manner::Lies, Kind::Phantom),
+        (Manner::Fails, Kind::Malformed),
+        (Manner::Refuses, Kind::Lost),
+    ] {
+        assert_eq!(verdict(manner, MANY_PUT), Some(kind), "{manner:?}");
+    }
 }
 
 #[test]

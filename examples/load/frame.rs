@@ -1,5 +1,5 @@
 //! The few WebSocket frames that pass between a page and a like counter, parsed by hand from whatever bytes are there.
-//! A count is one unfragmented text frame of at most 20 bytes, so anything larger or cleverer is a breach, not a feature.
+//! A count is one unfragmented text frame of a few bytes, so anything larger or cleverer is a breach, not a feature.
 
 /// `{"type":"like"}`, masked: the frame a page sends for one like. Every one is the same, so that any number of
 /// them is cut from one block of bytes.
@@ -58,17 +58,23 @@ pub fn count(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// A text message of a page.
+pub fn text(text: &str) -> Vec<u8> {
+    masked(0x1, text.as_bytes())
+}
+
 /// The answer to a ping with this payload (of at most 125 bytes).
 pub fn pong(payload: &[u8]) -> Vec<u8> {
-    control(0xa, payload)
+    masked(0xa, payload)
 }
 
 /// The frame that ends a connection: 1000, all done.
 pub fn close() -> Vec<u8> {
-    control(0x8, &1000_u16.to_be_bytes())
+    masked(0x8, &1000_u16.to_be_bytes())
 }
 
-fn control(opcode: u8, payload: &[u8]) -> Vec<u8> {
+fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    assert!(payload.len() < 126, "what is sent is short");
     let mut frame = vec![0x80 | opcode, 0x80 | payload.len() as u8];
     frame.extend(MASK);
     frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
@@ -145,6 +151,7 @@ mod tests {
 
     #[test]
     fn frames_of_the_client_are_masked() {
+        assert_eq!(text(r#"{"type":"like"}"#), LIKE);
         assert_eq!(unmask(&LIKE), (0x81, br#"{"type":"like"}"#.to_vec()));
         assert_eq!(unmask(&pong(b"still there?")), (0x8a, b"still there?".to_vec()));
         assert_eq!(unmask(&close()), (0x88, vec![0x03, 0xe8]));

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use httparse::{EMPTY_HEADER, Response, Status};
+use serde_json::Value;
 
 use crate::check::{Failure, Result};
 
@@ -15,18 +16,19 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// How long a single answer may take.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Asks for a WebSocket.
-pub fn upgrade(addr: SocketAddr) -> Vec<u8> {
+/// Asks for a WebSocket, for many posts or for one count.
+pub fn upgrade(addr: SocketAddr, many: bool) -> Vec<u8> {
+    let protocol = if many { "Sec-WebSocket-Protocol: live-likes\r\n" } else { "" };
     format!(
         "GET /liveLikes HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{protocol}\r\n"
     )
     .into_bytes()
 }
 
-/// One like over HTTP.
-pub fn put(addr: SocketAddr) -> Vec<u8> {
-    format!("PUT /like HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+/// One like over HTTP, with this query or none.
+pub fn put(addr: SocketAddr, query: &str) -> Vec<u8> {
+    format!("PUT /like{query} HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 0\r\n\r\n").into_bytes()
 }
 
 /// The length of the head that grants the upgrade; `None` while it is not all there.
@@ -53,12 +55,12 @@ pub fn upgraded(bytes: &[u8]) -> std::result::Result<Option<usize>, String> {
     }
 }
 
-/// The count in the answer to a like or to `GET /likes`, and the answer's length; `None` while it is not all there.
+/// The object in the answer to a like or to `GET /likes`, and the answer's length; `None` while it is not all there.
 ///
 /// # Errors
 ///
 /// When it is no such answer: the reason.
-pub fn count(bytes: &[u8]) -> std::result::Result<Option<(u64, usize)>, String> {
+pub fn object(bytes: &[u8]) -> std::result::Result<Option<(Value, usize)>, String> {
     let mut headers = [EMPTY_HEADER; 32];
     let mut response = Response::new(&mut headers);
     let Status::Complete(head) = response.parse(bytes).map_err(|error| format!("not HTTP: {error}"))? else {
@@ -72,9 +74,17 @@ pub fn count(bytes: &[u8]) -> std::result::Result<Option<(u64, usize)>, String> 
     if response.code != Some(200) {
         return Err(format!("{} {}", response.code.unwrap_or_default(), text.trim_end()));
     }
-    let json: serde_json::Value = serde_json::from_slice(body).map_err(|_| format!("not JSON: {text}"))?;
-    let count = json["numLikes"].as_u64().ok_or_else(|| format!("no count: {text}"))?;
-    Ok(Some((count, head + length)))
+    let json = serde_json::from_slice(body).map_err(|_| format!("not JSON: {text}"))?;
+    Ok(Some((json, head + length)))
+}
+
+/// The count in such an object.
+///
+/// # Errors
+///
+/// When there is none: the reason.
+pub fn count(object: &Value) -> std::result::Result<u64, String> {
+    object["numLikes"].as_u64().ok_or_else(|| format!("no count: {object}"))
 }
 
 fn header<'a>(response: &Response<'_, 'a>, name: &str) -> Option<&'a str> {
@@ -88,17 +98,27 @@ fn header<'a>(response: &Response<'_, 'a>, name: &str) -> Option<&'a str> {
 ///
 /// When no server answers with a count within 10 s.
 pub fn likes(addr: SocketAddr) -> Result<u64> {
+    let answered = |reason| Failure::setup(format!("{addr} answered /likes with {reason}"));
+    count(&ask(addr, "/likes")?).map_err(answered)
+}
+
+/// Asks for counts, and waits for the answer.
+///
+/// # Errors
+///
+/// When no server answers with an object within 10 s.
+pub fn ask(addr: SocketAddr, target: &str) -> Result<Value> {
     let ask = || -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect_timeout(&addr, ANSWER_DEADLINE)?;
         stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
-        write!(stream, "GET /likes HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
         let mut answer = Vec::new();
         stream.take(64 * 1024).read_to_end(&mut answer)?;
         Ok(answer)
     };
     let answer = ask().map_err(|error| Failure::setup(format!("failed to ask {addr} for /likes: {error}")))?;
-    match count(&answer) {
-        Ok(Some((count, _))) => Ok(count),
+    match object(&answer) {
+        Ok(Some((object, _))) => Ok(object),
         Ok(None) => Err(Failure::setup(format!("{addr} answered /likes only in part"))),
         Err(reason) => Err(Failure::setup(format!("{addr} answered /likes with {reason}"))),
     }
@@ -107,6 +127,7 @@ pub fn likes(addr: SocketAddr) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn an_upgrade_is_granted_by_the_right_key_alone() {
@@ -125,16 +146,18 @@ mod tests {
     fn a_count_is_taken_and_the_next_answer_left() {
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"numLikes\":17}";
         for end in 0..answer.len() {
-            assert_eq!(count(&answer[..end]), Ok(None), "cut at {end}");
+            assert_eq!(object(&answer[..end]), Ok(None), "cut at {end}");
         }
         let two = [answer.as_slice(), answer].concat();
-        assert_eq!(count(&two), Ok(Some((17, answer.len()))));
+        assert_eq!(object(&two), Ok(Some((json!({ "numLikes": 17 }), answer.len()))));
+        assert_eq!(count(&json!({ "numLikes": 17 })), Ok(17));
     }
 
     #[test]
     fn another_answer_says_what_it_is() {
-        assert_eq!(count(b"HTTP/1.1 429 Too Many\r\nContent-Length: 5\r\n\r\nslow\n"), Err("429 slow".to_owned()));
-        assert_eq!(count(b"HTTP/1.1 200 OK\r\n\r\n"), Err("an answer without its length".to_owned()));
-        assert_eq!(count(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), Err("no count: {}".to_owned()));
+        assert_eq!(object(b"HTTP/1.1 429 Too Many\r\nContent-Length: 5\r\n\r\nslow\n"), Err("429 slow".to_owned()));
+        assert_eq!(object(b"HTTP/1.1 200 OK\r\n\r\n"), Err("an answer without its length".to_owned()));
+        assert_eq!(object(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{"), Err("not JSON: {".to_owned()));
+        assert_eq!(count(&json!({})), Err("no count: {}".to_owned()));
     }
 }

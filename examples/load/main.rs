@@ -6,6 +6,7 @@
 //! - `modes`: the five measurements
 //! - `swarm`: all connections on one thread
 //! - `client`: one connection
+//! - `posts`: many posts, and what may be shown of each
 //! - `http`, `frame`: the bytes that pass
 //! - `check`: what a client may be shown, and what is a breach
 //! - `process`, `stats`: CPU time, memory, percentiles
@@ -20,6 +21,7 @@ mod frame;
 mod http;
 mod modes;
 mod options;
+mod posts;
 mod process;
 mod stats;
 mod swarm;
@@ -52,6 +54,8 @@ fn main() -> ExitCode {
         ("likers", options.likers as u64),
         ("stuck", options.stuck as u64),
         ("connections", options.connections as u64),
+        ("posts", options.posts as u64),
+        ("watch", options.watch as u64),
         ("likes", options.likes),
     ] {
         if number > 0 {

@@ -66,6 +66,7 @@ fn measure(swarm: &mut Swarm, options: &Options, report: &mut Report) -> Result<
     let end = http::likes(options.addr)?;
     report.insert("end".into(), end.into());
     swarm.crowd.checker.ended(end)?;
+    swarm.crowd.posts_ended(options.addr)?;
     swarm.leave();
     Ok(())
 }
@@ -135,16 +136,17 @@ fn steady(swarm: &mut Swarm, options: &Options, report: &mut Report) -> Result<(
 fn storm(swarm: &mut Swarm, options: &Options, report: &mut Report) -> Result<()> {
     swarm.progress = bar("likes", options.likes as usize);
     let start = swarm.crowd.checker.ceiling();
-    swarm.aim(start + options.likes);
-    for client in &mut swarm.crowd.clients {
-        client.frames = 0;
-    }
-    let meter = Meter::start(swarm, options)?;
+    // Nothing goes out before the first turn.
     let likers = options.likers as u64;
     for id in 0..likers {
         let likes = options.likes / likers + u64::from(id < options.likes % likers);
         swarm.crowd.like(id as usize, likes);
     }
+    swarm.aim(start + options.likes);
+    for client in &mut swarm.crowd.clients {
+        client.frames = 0;
+    }
+    let meter = Meter::start(swarm, options)?;
     let complete = swarm.reach(meter.began + options.timeout);
     let frames = swarm.crowd.clients[..options.clients].iter().map(|client| client.frames);
     let mean = frames.clone().sum::<u64>() as f64 / options.clients as f64;

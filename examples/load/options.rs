@@ -25,6 +25,10 @@ Flags:
     --likes N           likes to send                                          [100; storm, put: 10000]
     --warmup N          likes more, before the measured ones (closed, steady, put) [10; put: 1000]
     --burst N           so many of them at once, then the next (closed)        [1]
+    --posts N           many posts: likes are visitors' and go to any of so many, clients speak
+                        JSON (storm, connect, put)                             [0: one count without visitors]
+    --watch N           of them, each client watches so many                   [1]
+    --skew S            the nth post is liked 1/n^S times as often as the first [0; put: 1, a Zipf law]
     --connections N     keep-alive connections (put)                           [64]
     --hold SECONDS      how long to stay connected in the end (closed, connect) [0]
     --pid PID           the server's process: measures its CPU time and memory
@@ -72,6 +76,10 @@ pub struct Options {
     pub warmup: u64,
     pub burst: u64,
     pub connections: usize,
+    /// 0 for one count.
+    pub posts: usize,
+    pub watch: usize,
+    pub skew: f64,
     pub hold: Duration,
     pub pid: Option<u32>,
     pub sources: u8,
@@ -91,6 +99,7 @@ impl Options {
         let mut addr = SocketAddr::from(([127, 0, 0, 1], 3000));
         let (mut clients, mut likers, mut stuck, mut likes, mut warmup) = (None, None, 0, None, None);
         let (mut connections, mut hold, mut pid, mut sources) = (None, Duration::ZERO, None, None);
+        let (mut posts, mut watch, mut skew) = (0, None, None);
         let (mut connecting, mut timeout, mut strict, mut burst) = (64, Duration::from_secs(60), true, 1);
         while let Some(flag) = parser.next()? {
             match flag {
@@ -103,6 +112,9 @@ impl Options {
                 Long("warmup") => warmup = Some(parser.value()?.parse()?),
                 Long("burst") => burst = parser.value()?.parse()?,
                 Long("connections") => connections = Some(parser.value()?.parse()?),
+                Long("posts") => posts = parser.value()?.parse()?,
+                Long("watch") => watch = Some(parser.value()?.parse()?),
+                Long("skew") => skew = Some(parser.value()?.parse()?),
                 Long("hold") => hold = parser.value()?.parse_with(seconds)?,
                 Long("pid") => pid = Some(parser.value()?.parse()?),
                 Long("sources") => sources = Some(parser.value()?.parse()?),
@@ -132,6 +144,16 @@ impl Options {
         if matches!(mode, Mode::Closed | Mode::Steady | Mode::Storm) && !(1..=most_likers).contains(&likers) {
             return Err(format!("--likers must be 1 to {most_likers}, and there must be that many --clients").into());
         }
+        if posts > 0 && matches!(mode, Mode::Closed | Mode::Steady) {
+            return Err("--posts is for storm, connect and put".into());
+        }
+        if posts > 0 && (stuck > 0 || mode == Mode::Put && clients > 0) {
+            return Err("--stuck, and --clients of put, are for one count".into());
+        }
+        let watch = watch.unwrap_or(usize::from(posts > 0));
+        if !(usize::from(posts > 0)..=posts).contains(&watch) {
+            return Err("--watch must be 1 to the number of --posts".into());
+        }
         if burst == 0 {
             return Err("--burst must not be 0".into());
         }
@@ -155,6 +177,9 @@ impl Options {
             warmup,
             burst,
             connections,
+            posts,
+            watch,
+            skew: skew.unwrap_or(f64::from(u8::from(mode == Mode::Put))),
             hold,
             pid,
             sources,
@@ -219,6 +244,11 @@ mod tests {
         assert!(parse("--mode flood").unwrap_err().contains("the modes are"));
         assert!(parse("--clients 5 --likers 6").unwrap_err().contains("1 to 5"));
         assert!(parse("--mode steady --likers 2").unwrap_err().contains("1 to 1"));
+        assert!(parse("--posts 5").unwrap_err().contains("for storm"));
+        assert!(parse("--mode storm --posts 5 --watch 6").unwrap_err().contains("--watch must be"));
+        assert!(parse("--mode storm --posts 5 --watch 0").is_err() && parse("--mode storm --watch 1").is_err());
+        assert!(parse("--mode connect --posts 5 --stuck 1").unwrap_err().contains("for one count"));
+        assert!(parse("--mode put --posts 5 --clients 1").unwrap_err().contains("for one count"));
         assert!(parse("--burst 0").unwrap_err().contains("must not be 0"));
         assert!(parse("--mode connect --clients 0").unwrap_err().contains("nobody"));
         assert!(parse("--hold -1").unwrap_err().contains("expected seconds"));

@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
+use serde_json::Value;
 
 use crate::check::{Checker, Failure, Kind, Result};
 use crate::client::{Client, Phase, Role};
 use crate::frame::{self, Frame};
 use crate::http;
 use crate::options::Options;
+use crate::posts::{Posts, Told, Watched};
 
 /// A head that has not ended by then is not one.
 const HEAD_LIMIT: usize = 16 * 1024;
@@ -28,9 +30,10 @@ const QUIET: Duration = Duration::from_secs(2);
 /// The longest wait in one turn, so that the progress bar moves.
 const TURN: Duration = Duration::from_millis(100);
 
-/// What the watchers are waited for: every one of them has been shown `target`.
+/// What the watchers are waited for: every one of them has been shown `target`; of many posts, each its own.
 pub struct Goal {
     target: u64,
+    /// Counts that are still to be shown.
     missing: usize,
     pub first: Option<Instant>,
     pub last: Option<Instant>,
@@ -51,6 +54,9 @@ pub struct Swarm {
 pub struct Crowd {
     pub clients: Vec<Client>,
     pub checker: Checker,
+    /// Where there are many.
+    posts: Option<Posts>,
+    addr: SocketAddr,
     pub goal: Goal,
     /// Counts shown to anybody.
     pub frames: u64,
@@ -80,6 +86,9 @@ impl Swarm {
     ///
     /// When there are no descriptors left.
     pub fn new(options: &Options, start: u64) -> Result<Self> {
+        let many = options.posts > 0;
+        let posts = many.then(|| Posts::new(options.addr, options.posts, options.skew)).transpose()?;
+        let missing = options.clients * options.watch.max(1);
         let poll = Poll::new().map_err(|error| Failure::setup(format!("failed to make a poll: {error}")))?;
         Ok(Self {
             poll,
@@ -90,7 +99,9 @@ impl Swarm {
             crowd: Crowd {
                 clients: Vec::new(),
                 checker: Checker::new(start, options.strict),
-                goal: Goal { target: 0, missing: options.clients, first: None, last: None },
+                posts,
+                addr: options.addr,
+                goal: Goal { target: 0, missing, first: None, last: None },
                 frames: 0,
                 newest: 0,
                 arrivals: Vec::new(),
@@ -100,8 +111,8 @@ impl Swarm {
                 watchers: options.clients,
                 one_by_one: 0,
                 sending: Vec::new(),
-                request: http::put(options.addr),
-                upgrade: http::upgrade(options.addr),
+                request: http::put(options.addr, ""),
+                upgrade: http::upgrade(options.addr, many),
                 buffer: vec![0; 64 * 1024],
             },
         })
@@ -130,6 +141,8 @@ impl Swarm {
                 self.open(id, source, role).map_err(|error| {
                     Failure::setup(format!("failed to connect client {id} to {}: {error}", self.addr))
                 })?;
+                let watched = (0..options.watch).map(|n| Watched::new((id * options.watch + n) % options.posts));
+                self.crowd.clients[id].watched.extend(watched);
             }
             if !self.turn(deadline)? {
                 let arrived = self.crowd.arrivals.len();
@@ -173,12 +186,13 @@ impl Swarm {
         Ok(true)
     }
 
-    /// From now on, the watchers are waited for until they have been shown `target`.
+    /// From now on, the watchers are waited for until they have been shown `target`; of many posts, the likes that each
+    /// has been sent by now.
     pub fn aim(&mut self, target: u64) {
-        let behind =
-            |client: &&Client| client.phase != Phase::Gone && client.newest.is_none_or(|newest| newest < target);
-        let missing = self.crowd.clients[..self.crowd.watchers].iter().filter(behind).count();
-        self.crowd.goal = Goal { target, missing, first: None, last: None };
+        self.crowd.goal = Goal { target, missing: 0, first: None, last: None };
+        let watchers = self.crowd.clients[..self.crowd.watchers].iter();
+        let watchers = watchers.filter(|client| client.phase != Phase::Gone);
+        self.crowd.goal.missing = watchers.map(|client| self.crowd.behind(client)).sum();
     }
 
     /// Turns until all requests are answered and all watchers have been shown the target. A lenient run gives up,
@@ -253,9 +267,36 @@ impl Swarm {
 impl Crowd {
     /// Has a client send likes, as soon as the kernel takes them.
     pub fn like(&mut self, id: usize, likes: u64) {
-        self.checker.sends(likes);
-        self.clients[id].queue_likes(likes as usize);
         self.sending.push(id);
+        let client = &mut self.clients[id];
+        let Some(posts) = &mut self.posts else {
+            self.checker.sends(likes);
+            return client.queue_likes(likes as usize);
+        };
+        self.unanswered += likes;
+        (0..likes).for_each(|_| client.queue(&posts.like()));
+    }
+
+    /// Judges the counts of many posts when all is over.
+    ///
+    /// # Errors
+    ///
+    /// When one is wrong, if the checker is strict.
+    pub fn posts_ended(&mut self, addr: SocketAddr) -> Result<()> {
+        match self.posts.as_ref().map(|posts| posts.ended(addr)) {
+            Some(Err(failure)) => self.checker.breach(failure.kind, failure.text),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts that a client is still to be shown.
+    fn behind(&self, client: &Client) -> usize {
+        match &self.posts {
+            Some(posts) => {
+                client.watched.iter().filter(|watched| watched.is_behind(posts.ceiling(watched.post))).count()
+            }
+            None => usize::from(client.newest.is_none_or(|newest| newest < self.goal.target)),
+        }
     }
 
     /// Has the first client send likes, each as soon as it has been shown the one before.
@@ -286,9 +327,18 @@ impl Crowd {
             return Ok(());
         }
         self.unasked -= 1;
-        self.checker.sends(1);
         let client = &mut self.clients[id];
-        client.queue(&self.request);
+        match &mut self.posts {
+            Some(posts) => {
+                let (post, request) = posts.put(self.addr);
+                client.watched = vec![Watched::new(post)];
+                client.queue(&request);
+            }
+            None => {
+                self.checker.sends(1);
+                client.queue(&self.request);
+            }
+        }
         client.began = Instant::now();
         self.flush(id)
     }
@@ -396,6 +446,10 @@ impl Crowd {
         match http::upgraded(bytes) {
             Ok(Some(head)) => {
                 client.phase = Phase::Open;
+                for frame in client.watched.iter().map(Watched::watch).collect::<Vec<_>>() {
+                    client.queue(&frame);
+                }
+                self.flush(id)?;
                 Ok(head + self.take_frames(id, &bytes[head..])?)
             }
             Ok(None) if bytes.len() < HEAD_LIMIT => Ok(0),
@@ -410,6 +464,10 @@ impl Crowd {
             let rest = &bytes[taken..];
             let length = match frame::parse(rest) {
                 Ok(None) => return Ok(taken),
+                Ok(Some((Frame::Text(text), length))) if self.posts.is_some() => {
+                    self.told(id, text)?;
+                    length
+                }
                 Ok(Some((Frame::Text(text), length))) => {
                     match frame::count(text) {
                         Some(count) => self.shown(id, count)?,
@@ -448,11 +506,11 @@ impl Crowd {
     fn take_answers(&mut self, id: usize, bytes: &[u8]) -> Result<usize> {
         let mut taken = 0;
         loop {
-            match http::count(&bytes[taken..]) {
+            match http::object(&bytes[taken..]) {
                 Ok(None) if bytes.len() - taken < HEAD_LIMIT => return Ok(taken),
-                Ok(Some((count, length))) => {
+                Ok(Some((object, length))) => {
                     taken += length;
-                    self.answered(id, count)?;
+                    self.answered(id, &object)?;
                 }
                 Ok(None) => return self.refused(id, "with an endless head").map(|()| bytes.len()),
                 Err(reason) => return self.refused(id, &reason).map(|()| bytes.len()),
@@ -467,14 +525,69 @@ impl Crowd {
         self.checker.breach(Kind::Malformed, format!("connection {id}'s like was answered {reason}"))
     }
 
-    fn answered(&mut self, id: usize, count: u64) -> Result<()> {
+    fn answered(&mut self, id: usize, object: &Value) -> Result<()> {
         let client = &mut self.clients[id];
         self.answers.push(client.began.elapsed());
+        if let Some(posts) = &mut self.posts {
+            let judged = posts.answered(client.watched[0].post, object);
+            self.unanswered = self.unanswered.saturating_sub(1);
+            self.judged(id, judged)?;
+            return self.ask(id);
+        }
+        let count = match http::count(object) {
+            Ok(count) => count,
+            Err(reason) => return self.refused(id, &reason),
+        };
         let last = client.newest.replace(count);
         self.newest = self.newest.max(count);
         self.unanswered = self.unanswered.saturating_sub(1);
         self.checker.shown(id, last, count)?;
         self.ask(id)
+    }
+
+    /// A client of many posts was told something.
+    fn told(&mut self, id: usize, text: &[u8]) -> Result<()> {
+        let Some(posts) = &mut self.posts else { return Ok(()) };
+        let (post, count) = match posts.told(text) {
+            Ok(Told::Count(post, count)) => (post, count),
+            Ok(Told::Answer) => {
+                self.unanswered = self.unanswered.saturating_sub(1);
+                return Ok(());
+            }
+            Err(failure) => return self.judged(id, Err(failure)),
+        };
+        let target = posts.ceiling(post);
+        let client = &mut self.clients[id];
+        client.frames += 1;
+        self.frames += 1;
+        let Some(watched) = client.watched.iter_mut().find(|watched| watched.post == post) else {
+            let failure = Failure::new(Kind::Malformed, format!("was shown p{post}, which it does not watch"));
+            return self.judged(id, Err(failure));
+        };
+        let (was_behind, had_begun) = (watched.is_behind(target), watched.has_begun());
+        let judged = watched.show(count);
+        if was_behind && !watched.is_behind(target) {
+            self.reached();
+        }
+        let client = &self.clients[id];
+        if !had_begun && client.watched.iter().all(Watched::has_begun) {
+            self.arrivals.push(client.began.elapsed());
+        }
+        self.judged(id, judged)
+    }
+
+    /// Notes what was judged of what a client was told.
+    fn judged(&mut self, id: usize, judged: Result<()>) -> Result<()> {
+        judged.or_else(|failure| self.checker.breach(failure.kind, format!("client {id} {}", failure.text)))
+    }
+
+    /// One of the counts that are waited for was shown.
+    fn reached(&mut self) {
+        self.goal.missing -= 1;
+        self.goal.first.get_or_insert_with(Instant::now);
+        if self.goal.missing == 0 {
+            self.goal.last = Some(Instant::now());
+        }
     }
 
     fn shown(&mut self, id: usize, count: u64) -> Result<()> {
@@ -492,13 +605,7 @@ impl Crowd {
         }
         let target = self.goal.target;
         if id < self.watchers && count >= target && last.is_none_or(|last| last < target) {
-            self.goal.missing -= 1;
-            if self.goal.first.is_none() {
-                self.goal.first = Some(Instant::now());
-            }
-            if self.goal.missing == 0 {
-                self.goal.last = Some(Instant::now());
-            }
+            self.reached();
         }
         self.checker.shown(id, last, count)?;
         if id == 0 && self.one_by_one > 0 {
@@ -520,8 +627,8 @@ impl Crowd {
             }
             _ => {}
         }
-        if id < self.watchers && client.newest.is_none_or(|newest| newest < self.goal.target) {
-            self.goal.missing -= 1;
+        if id < self.watchers {
+            self.goal.missing -= self.behind(&self.clients[id]);
         }
         self.checker.breach(Kind::Dropped, format!("client {id} was dropped: {how}"))
     }
@@ -532,7 +639,11 @@ impl Crowd {
         let watchers = &self.clients[..self.watchers];
         let furthest = watchers.iter().filter_map(|client| client.newest).min().unwrap_or_default();
         match missing {
-            0 => format!("{} requests were not answered in time", self.unanswered),
+            0 => format!("{} likes were not answered in time", self.unanswered),
+            _ if self.posts.is_some() => format!(
+                "{missing} newest counts were not shown in time to {} clients, and {} likes were not answered",
+                self.watchers, self.unanswered
+            ),
             _ => format!(
                 "{missing} of {} clients were not shown {target} in time; the furthest behind is at {furthest}, the newest \
                  count shown is {}",

@@ -18,9 +18,11 @@ use crate::{
     server::service::{Kind, Service},
     store::{
         Store,
-        change::{self, BatchId, Change, Count, Post},
+        change::{self, BatchId, Change, ChangeKind, Count, Post, VisitorKey},
     },
+    websocket::{ClientMessage, Kind as Says},
 };
+use serde_json::{Value, json};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
@@ -64,9 +66,12 @@ impl Store for Number {
     }
 
     fn apply(&mut self, _: BatchId, changes: &[Change]) -> Result<Vec<change::Outcome>> {
-        let apply = |change: &Change| {
-            self.0 += change.likes();
-            change::Outcome::Applied(Count { likes: self.0, version: self.0 })
+        let apply = |change: &Change| match change.kind {
+            ChangeKind::Likes(_) | ChangeKind::Visitor { liked: true, .. } => {
+                self.0 += change.likes();
+                change::Outcome::Applied(Count { likes: self.0, version: self.0 })
+            }
+            _ => change::Outcome::Refused(change::Refused::Unlikes),
         };
         Ok(changes.iter().map(apply).collect())
     }
@@ -90,9 +95,18 @@ struct Outcome {
     answers: Vec<Answer>,
     /// The payloads of pongs.
     pongs: Vec<Vec<u8>>,
+    /// Of a client that speaks JSON: what it is told at once of what it says.
+    replies: Vec<Reply>,
     /// The payload of a close frame.
     close: Option<Vec<u8>>,
     likes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reply {
+    Pong,
+    /// With this status.
+    Refused(u64),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -202,7 +216,16 @@ impl House {
             outcome.answers.push(answer);
             if upgraded {
                 assert!(found.asks_to_upgrade() && found.path() == "/liveLikes" && !found.holds_back(), "{found:?}");
-                self.watched(sent, came, before, &mut outcome);
+                let speaks_json = outcome.answers.iter().any(|answer| {
+                    answer.fields.iter().any(|(name, value)| name == "sec-websocket-protocol" && value == "live-likes")
+                });
+                let talk = Talk::read(sent, &self.limits, outcome.likes, speaks_json);
+                if speaks_json {
+                    told(&talk, came, before, &mut outcome);
+                } else {
+                    shown(&talk, came, before, &mut outcome);
+                }
+                outcome.likes += talk.likes;
                 return outcome;
             }
             if closes {
@@ -212,44 +235,80 @@ impl House {
         assert!(came.is_empty(), "answered without being asked: {}", came.escape_ascii());
         outcome
     }
+}
 
-    /// The part of a connection that is a WebSocket.
-    fn watched(&self, sent: &[u8], came: &[u8], before: u64, outcome: &mut Outcome) {
-        let talk = Talk::read(sent, &self.limits, outcome.likes);
-        let mut shown = None;
-        let mut rest = came;
-        while !rest.is_empty() {
-            let frame = Frame::read(&mut rest).filter(|frame| frame.whole).expect("whole frames");
-            assert!(outcome.close.is_none(), "a frame after the close frame");
-            assert!(frame.last && !frame.reserved && !frame.masked && frame.payload.len() <= 125, "{frame:?}");
-            match frame.opcode {
-                1 => {
-                    let text = String::from_utf8(frame.payload).unwrap();
-                    let count: u64 = text.parse().unwrap();
-                    assert_eq!(text, count.to_string());
-                    let next = shown.map_or(before + outcome.likes, |shown| shown + 1);
-                    assert_eq!(count, next, "every count is shown, in order");
-                    shown = Some(count);
-                }
-                8 => outcome.close = Some(frame.payload),
-                10 => outcome.pongs.push(frame.payload),
-                _ => panic!("{frame:?}"),
-            }
-        }
-        assert!(shown.is_some_and(|shown| shown <= before + outcome.likes + talk.likes), "{shown:?} {talk:?}");
-        assert_eq!(outcome.pongs, talk.pongs);
-        let end = match outcome.close.as_deref() {
-            None => End::Gone,
-            Some([]) => End::Closed(None),
-            Some([high, low, reason @ ..]) => {
-                assert!(std::str::from_utf8(reason).is_ok());
-                End::Closed(Some(u16::from_be_bytes([*high, *low])))
-            }
-            Some([_]) => panic!("half a close code"),
-        };
-        assert!(talk.ends.contains(&end), "{end:?}, where one of {:?} is right", talk.ends);
-        outcome.likes += talk.likes;
+/// What a client of bare numbers is shown.
+fn shown(talk: &Talk, mut came: &[u8], before: u64, outcome: &mut Outcome) {
+    let mut shown = None;
+    while let Some(text) = next_text(&mut came, outcome) {
+        let count: u64 = text.parse().unwrap();
+        assert_eq!(text, count.to_string());
+        let next = shown.map_or(before + outcome.likes, |shown| shown + 1);
+        assert_eq!(count, next, "every count is shown, in order");
+        shown = Some(count);
     }
+    assert!(shown.is_some_and(|shown| shown <= before + outcome.likes + talk.likes), "{shown:?} {talk:?}");
+    ended(talk, outcome);
+}
+
+/// What a client that speaks JSON is told. Of its changes it need not be told, since its end may come before.
+fn told(talk: &Talk, mut came: &[u8], before: u64, outcome: &mut Outcome) {
+    let (mut version, mut answers, mut refused, mut replies) = (0, 0, 0, Vec::new());
+    while let Some(text) = next_text(&mut came, outcome) {
+        let told: Value = serde_json::from_str(&text).unwrap();
+        let likes = told["numLikes"].as_u64();
+        match (told["type"].as_str().unwrap(), told["status"].as_u64()) {
+            ("pong", None) => replies.push(Reply::Pong),
+            ("refused", Some(405)) => refused += 1,
+            ("refused", Some(status)) => replies.push(Reply::Refused(status)),
+            ("answer", None) => answers += 1,
+            ("count", None) => {
+                assert_eq!(told.get("boot").is_some(), version == 0, "{told}");
+                assert!(likes >= Some(version) && talk.watches, "{told} after {version}");
+                version = likes.unwrap();
+            }
+            _ => panic!("{told}"),
+        }
+        assert!(likes.is_none_or(|likes| (before..=before + outcome.likes + talk.likes).contains(&likes)), "{told}");
+        assert!(likes.is_none() || told["version"] == json!(likes), "{told}");
+    }
+    assert!(answers <= talk.likes && refused <= talk.unlikes, "{answers} {refused} {talk:?}");
+    assert_eq!(replies, talk.replies);
+    assert!(version > 0 || !talk.watches);
+    outcome.replies = replies;
+    ended(talk, outcome);
+}
+
+/// The next text message, past the pongs.
+fn next_text(came: &mut &[u8], outcome: &mut Outcome) -> Option<String> {
+    while !came.is_empty() {
+        let frame = Frame::read(came).filter(|frame| frame.whole).expect("whole frames");
+        assert!(outcome.close.is_none(), "a frame after the close frame");
+        assert!(frame.last && !frame.reserved && !frame.masked && frame.shortest, "{frame:?}");
+        assert!(frame.opcode == 1 || frame.payload.len() <= 125, "{frame:?}");
+        match frame.opcode {
+            1 => return Some(String::from_utf8(frame.payload).unwrap()),
+            8 => outcome.close = Some(frame.payload),
+            10 => outcome.pongs.push(frame.payload),
+            _ => panic!("{frame:?}"),
+        }
+    }
+    None
+}
+
+/// How a WebSocket has ended.
+fn ended(talk: &Talk, outcome: &Outcome) {
+    assert_eq!(outcome.pongs, talk.pongs);
+    let end = match outcome.close.as_deref() {
+        None => End::Gone,
+        Some([]) => End::Closed(None),
+        Some([high, low, reason @ ..]) => {
+            assert!(std::str::from_utf8(reason).is_ok());
+            End::Closed(Some(u16::from_be_bytes([*high, *low])))
+        }
+        Some([_]) => panic!("half a close code"),
+    };
+    assert!(talk.ends.contains(&end), "{end:?}, where one of {:?} is right", talk.ends);
 }
 
 /// The answer to what is no request.
@@ -261,11 +320,11 @@ fn rejected(came: &mut &[u8], refusal: &Refusal) -> Answer {
 
 /// An answer without the count in it, which must be the right one; a like is added to `likes`.
 fn accounted(found: &Found, mut answer: Answer, before: u64, likes: &mut u64) -> Answer {
-    const KNOWN: [u16; 11] = [101, 200, 204, 304, 400, 403, 404, 405, 426, 429, 501];
+    const KNOWN: [u16; 12] = [101, 200, 204, 303, 304, 400, 403, 404, 405, 426, 429, 501];
     assert!(KNOWN.contains(&answer.status), "{found:?} {answer:?}");
     let asks_to_like = found.path() == "/like" && (found.is("PUT") || found.is("POST"));
     match (found.path(), answer.status) {
-        ("/like", 200) if asks_to_like => {
+        ("/like", 200 | 303) if asks_to_like => {
             *likes += 1;
             assert!(*likes <= LIKES);
         }
@@ -274,8 +333,10 @@ fn accounted(found: &Found, mut answer: Answer, before: u64, likes: &mut u64) ->
         _ => {}
     }
     if answer.status == 200 && matches!(found.path(), "/like" | "/likes") && !found.is("HEAD") {
-        assert_eq!(answer.body, format!("{{\"numLikes\":{}}}", before + *likes).as_bytes());
-        answer.body.clear();
+        // Where parameters are given, more may follow.
+        let body = std::mem::take(&mut answer.body);
+        let rest = body.strip_prefix(format!("{{\"numLikes\":{}", before + *likes).as_bytes());
+        assert!(rest.is_some_and(|rest| rest == b"}" || rest.starts_with(b",\"version\":")), "{body:?}");
     }
     answer
 }
@@ -375,6 +436,11 @@ enum End {
 #[derive(Debug, Default)]
 struct Talk {
     likes: u64,
+    /// Changes that are taken, and refused when they are to be saved.
+    unlikes: u64,
+    /// It has asked to be shown the count.
+    watches: bool,
+    replies: Vec<Reply>,
     pongs: Vec<Vec<u8>>,
     /// Where a frame is wrong in several ways, each of its codes is right.
     ends: Vec<End>,
@@ -382,7 +448,7 @@ struct Talk {
 
 impl Talk {
     /// `liked`: how many likes the connection has sent before.
-    fn read(mut bytes: &[u8], limits: &Limits, liked: u64) -> Self {
+    fn read(mut bytes: &[u8], limits: &Limits, liked: u64, speaks_json: bool) -> Self {
         let mut talk = Self::default();
         // Of a message in several frames: its opcode, its bytes, its frames.
         let mut begun: Option<(u8, Vec<u8>, usize)> = None;
@@ -431,15 +497,52 @@ impl Talk {
                         begun = Some((kind, message, frames));
                     } else if kind == 2 {
                         talk.ends.push(End::Closed(Some(1003)));
-                    } else if !says_like(str::from_utf8(&message).unwrap()) || liked + talk.likes == LIKES {
-                        talk.ends.push(End::Closed(Some(1008)));
                     } else {
-                        talk.likes += 1;
+                        let text = str::from_utf8(&message).unwrap();
+                        let taken = if speaks_json { talk.hear(text, liked) } else { talk.hear_like(text, liked) };
+                        if !taken {
+                            talk.ends.push(End::Closed(Some(1008)));
+                        }
                     }
                 }
             }
         }
         talk
+    }
+
+    /// Takes a text for a like. Says whether the connection stays.
+    fn hear_like(&mut self, text: &str, liked: u64) -> bool {
+        let taken = says_like(text) && liked + self.likes < LIKES;
+        self.likes += u64::from(taken);
+        taken
+    }
+
+    /// Takes a message in JSON, which `dialect` is about. The server has one counter, and remembers no visitors.
+    fn hear(&mut self, text: &str, liked: u64) -> bool {
+        let Ok(message) = ClientMessage::parse(text) else { return false };
+        let post = message.post.as_deref().map(Post::new);
+        let bad_visitor =
+            message.visitor.as_deref().is_some_and(|name| VisitorKey::of(name, &Post::default()).is_err());
+        let (is_like, is_unlike) = (message.kind == Says::Like, message.kind == Says::Unlike);
+        let nobody = message.visitor.is_none() && (is_unlike || is_like && message.seq.is_some());
+        let reply = match message.kind {
+            _ if matches!(post, Some(Err(_))) => Reply::Refused(400),
+            Says::Ping => Reply::Pong,
+            Says::Unwatch => return true,
+            _ if bad_visitor || nobody || post.is_some() => Reply::Refused(400),
+            Says::Watch => {
+                self.watches = true;
+                return true;
+            }
+            _ if liked + self.likes + self.unlikes == LIKES => Reply::Refused(429),
+            _ => {
+                self.likes += u64::from(is_like);
+                self.unlikes += u64::from(is_unlike);
+                return true;
+            }
+        };
+        self.replies.push(reply);
+        true
     }
 }
 

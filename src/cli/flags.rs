@@ -1,6 +1,6 @@
 //! All flags, in one table: a row names, explains and reads a flag and its environment variable.
 
-use super::Settings;
+use super::{Settings, commands::COMMANDS};
 use std::{fmt::Write, path::PathBuf, str::FromStr, time::Duration};
 
 /// A flag. Its environment variable is `LIVE_LIKES_` and its name in capitals.
@@ -165,24 +165,36 @@ impl Flag {
 }
 
 pub(super) fn help() -> String {
-    let mut text = concat!(
-        "live-likes ",
-        env!("CARGO_PKG_VERSION"),
-        "\nServes a like counter: the page at /, the count in a file, each like on every open page at once.\n\n",
-        "Usage: live-likes [FLAG ...]\n\n"
-    )
-    .to_owned();
-    let mut line = |flag: &str, help: &str| _ = writeln!(text, "  {flag:<31} {help}");
-    for flag in FLAGS {
-        line(&format!("--{} {}", flag.name, flag.value), flag.help);
+    let mut commands = String::new();
+    for command in COMMANDS {
+        add(&mut commands, &command.usage(), command.does);
     }
-    line("-h, --help", "this text");
-    line("-V, --version", "the version");
-    text.push_str(concat!(
-        "\nWhat no flag sets is taken from the environment: LIVE_LIKES_ADDR stands for --addr, and so on. With PORT alone,\n",
-        "as hosting platforms set it, the server listens on 0.0.0.0:PORT.\n\n",
-        "SIGINT and SIGTERM stop the server gracefully, and a second one at once. SIGHUP stops a server that was started\n",
-        "in a terminal; any other reads the file of --posts again.\n\nThe exit code is 0 after a graceful stop, 1 for an error, 2 for bad usage."
-    ));
+    let flags: Vec<_> = FLAGS.iter().map(|flag| flag.name).collect();
+    let mut flags = lines(&flags);
+    add(&mut flags, "-h, --help", "this text, or that of a command");
+    add(&mut flags, "-V, --version", "the version");
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "live-likes {version}\nServes a like counter: the page at /, the count in a file, each like on every open page \
+         at once.\n\nUsage: live-likes [FLAG ...]\n       live-likes COMMAND [FLAG ...]\n\n\
+         {flags}\nCommands, beside a running server or without one:\n\n{commands}\n\
+         What no flag sets is taken from the environment: LIVE_LIKES_ADDR stands for --addr, and so on. With PORT \
+         alone,\nas hosting platforms set it, the server listens on 0.0.0.0:PORT.\n\n\
+         SIGINT and SIGTERM stop the server gracefully, and a second one at once. SIGHUP stops a server that was \
+         started\nin a terminal; any other reads the file of --posts again.\n\n\
+         The exit code is 0 after a graceful stop, 1 for an error, 2 for bad usage."
+    )
+}
+
+/// The lines of the help for these flags.
+pub(super) fn lines(names: &[&str]) -> String {
+    let mut text = String::new();
+    for flag in FLAGS.iter().filter(|flag| names.contains(&flag.name)) {
+        add(&mut text, &format!("--{} {}", flag.name, flag.value), flag.help);
+    }
     text
+}
+
+fn add(text: &mut String, what: &str, help: &str) {
+    let _ = writeln!(text, "  {what:<31} {help}");
 }

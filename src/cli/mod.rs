@@ -1,8 +1,9 @@
-//! What only the binary has: its flags, its log and its signals.
+//! What only the binary has: its flags, its commands, its log and its signals.
 
+pub(crate) mod commands;
 mod flags;
 pub(crate) mod logger;
 mod settings;
 pub(crate) mod signals;
 
-pub(crate) use settings::{Command, Settings, parse};
+pub(crate) use settings::{Asked, Settings, parse};

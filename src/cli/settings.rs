@@ -1,6 +1,9 @@
 //! The settings of the server, read from the command line and the environment.
 
-use super::flags::{FLAGS, Flag, PORT, help};
+use super::{
+    commands::{COMMANDS, Command, Invocation},
+    flags::{FLAGS, Flag, PORT, help, lines},
+};
 use lexopt::Arg;
 use live_likes::{Error, Limits, StoreLimits};
 use std::{
@@ -9,9 +12,11 @@ use std::{
 };
 
 /// What the command line asks for.
-pub(crate) enum Command {
+pub(crate) enum Asked {
     /// A server with these settings.
     Serve(Box<Settings>),
+    /// A command of the operator's.
+    Run(Box<Invocation>),
     /// This text, for `--help` and `--version`.
     Show(String),
 }
@@ -57,16 +62,21 @@ impl Default for Settings {
 pub(crate) fn parse(
     arguments: impl Iterator<Item = OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
-) -> Result<Command, String> {
+) -> Result<Asked, String> {
     let mut settings = Settings::default();
     let mut given = Vec::new();
+    let mut command: Option<&'static Command> = None;
+    let (mut operands, mut visitors) = (Vec::new(), false);
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
         match argument {
-            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Show(help())),
-            Arg::Short('V') | Arg::Long("version") => {
-                return Ok(Command::Show(concat!("live-likes ", env!("CARGO_PKG_VERSION")).to_owned()));
+            Arg::Short('h') | Arg::Long("help") => {
+                return Ok(Asked::Show(command.map_or_else(help, |command| command.help(&lines(command.flags)))));
             }
+            Arg::Short('V') | Arg::Long("version") => {
+                return Ok(Asked::Show(concat!("live-likes ", env!("CARGO_PKG_VERSION")).to_owned()));
+            }
+            Arg::Long("visitors") if command.is_some_and(Command::takes_visitors) => visitors = true,
             Arg::Long(name) => {
                 let flag =
                     FLAGS.iter().find(|flag| flag.name == name).ok_or_else(|| format!("unknown flag --{name}"))?;
@@ -77,13 +87,23 @@ pub(crate) fn parse(
             }
             Arg::Short(name) => return Err(format!("unknown flag -{name}")),
             Arg::Value(value) => {
-                return Err(format!("unexpected argument `{}`: only flags are expected", value.display()));
+                let text = value.to_str().ok_or_else(|| format!("argument `{}` is not UTF-8", value.display()))?;
+                if command.is_some() {
+                    operands.push(text.to_owned());
+                } else {
+                    command = COMMANDS.iter().find(|command| command.name == text);
+                    command.ok_or_else(|| format!("unexpected argument `{text}`: a command or a flag is expected"))?;
+                }
             }
         }
     }
+    let has_meaning = |name: &&str| command.is_none_or(|command| command.flags.contains(name));
+    if let Some(name) = given.iter().find(|name| !has_meaning(name)) {
+        return Err(format!("--{name} is for the server alone"));
+    }
     // An empty variable counts as not set.
     let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
-    for flag in FLAGS.iter().filter(|flag| !given.contains(&flag.name)) {
+    for flag in FLAGS.iter().filter(|flag| has_meaning(&flag.name) && !given.contains(&flag.name)) {
         if let Some(value) = variable(&flag.variable()) {
             set(&mut settings, flag, &flag.variable(), &value)?;
         } else if flag.name == "addr"
@@ -92,7 +112,9 @@ pub(crate) fn parse(
             set(&mut settings, &PORT, "PORT", &port)?;
         }
     }
-    Ok(Command::Serve(Box::new(settings)))
+    let Some(command) = command else { return Ok(Asked::Serve(Box::new(settings))) };
+    command.check(&operands)?;
+    Ok(Asked::Run(Box::new(Invocation { command, operands, visitors, settings })))
 }
 
 /// Sets what a flag sets, to the value that came from this source.
@@ -116,8 +138,9 @@ mod tests {
     fn settings(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, String> {
         let variable = |name: &str| environment.iter().find(|(other, _)| *other == name).map(|(_, value)| value.into());
         match parse(arguments.iter().map(OsString::from), variable)? {
-            Command::Serve(settings) => Ok(*settings),
-            Command::Show(text) => Err(text),
+            Asked::Serve(settings) => Ok(*settings),
+            Asked::Run(command) => Err(format!("{command:?}")),
+            Asked::Show(text) => Err(text),
         }
     }
 

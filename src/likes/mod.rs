@@ -158,6 +158,26 @@ impl Likes {
         answer_of(waiting.wait()?, asked)
     }
 
+    /// Has a change saved, and the client told what becomes of it: `encode` makes the frame.
+    pub(crate) fn submit(
+        &self,
+        kind: ChangeKind,
+        client: &Arc<Outbox>,
+        encode: impl FnOnce(Result<Answer>, &Metrics) -> Vec<u8> + Send + 'static,
+    ) -> Result<()> {
+        let asked = matches!(kind, ChangeKind::Likes(_) | ChangeKind::Visitor { liked: true, .. });
+        // Not a handle, which the broadcaster must not be the last to have.
+        let (core, client) = (Arc::downgrade(self.core()), client.clone());
+        let then = Box::new(move |outcome: Result<Outcome>| {
+            let Some(core) = core.upgrade() else { return };
+            let frame = encode(outcome.and_then(|outcome| answer_of(outcome, asked)), &core.metrics);
+            if client.tell(&frame).fell_behind {
+                core.look_after(client);
+            }
+        });
+        self.core().accept(&self.counter.post, kind, |batch, place| batch.tell_of(place, then))
+    }
+
     /// The number of likes saved.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -360,11 +380,10 @@ pub(crate) mod tests {
     #[test]
     fn all_is_shown_when_the_answers_are_given_too() {
         // It stops for good, so that nothing changes that would be shown.
-        let posts = Posts::with_store(Memory { breaks: true, ..Memory::default() }).unwrap();
-        let likes = posts.default_counter().unwrap();
+        let likes = Likes::with_store(Memory { breaks: true, ..Memory::default() }).unwrap();
         let (tell, told) = mpsc::channel();
         let client = Arc::new(Outbox::new(Arc::new(Slow(tell)), Duration::MAX, Dialect::Json, None));
-        posts.submit(&Post::default(), ChangeKind::Likes(1), &client, |_| b"\x81\x02no".to_vec()).unwrap();
+        likes.submit(ChangeKind::Likes(1), &client, |_, _| b"\x81\x02no".to_vec()).unwrap();
         assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok("begun"));
         likes.wait_until_shown(Instant::now() + Duration::from_secs(60));
         assert_eq!(told.try_recv(), Ok("sent"));

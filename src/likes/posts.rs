@@ -3,15 +3,13 @@
 use crate::{
     error::{Error, Result},
     likes::{
-        Answer, Likes, answer_of,
+        Answer, Likes,
         ledger::Ledger,
-        outbox::Outbox,
         sync::{Arc, lock},
     },
-    metrics::Refused,
     store::{
         Store, StoreLimits,
-        change::{ChangeKind, Count, Outcome, Post, VisitorKey},
+        change::{ChangeKind, Count, Post, VisitorKey},
         open_store,
     },
 };
@@ -115,33 +113,6 @@ impl Posts {
     /// As [`post`](Self::post) and [`Likes::like`].
     pub fn delete(&self, name: &str) -> Result<Answer> {
         self.post(name)?.change(ChangeKind::Delete)
-    }
-
-    /// Has a change saved, and the client told what becomes of it: `encode` makes the frame.
-    pub(crate) fn submit(
-        &self,
-        post: &Post,
-        kind: ChangeKind,
-        client: &Arc<Outbox>,
-        encode: impl FnOnce(Result<Answer>) -> Vec<u8> + Send + 'static,
-    ) -> Result<()> {
-        if *post != Post::default() && !self.has_many() {
-            return Err(Error::OneCounter);
-        }
-        let asked = matches!(kind, ChangeKind::Likes(_) | ChangeKind::Visitor { liked: true, .. });
-        // Not a handle, which the broadcaster must not be the last to have.
-        let (core, client) = (Arc::downgrade(self.ledger.core()), client.clone());
-        let then = Box::new(move |outcome: Result<Outcome>| {
-            let answer = outcome.and_then(|outcome| answer_of(outcome, asked));
-            let Some(core) = core.upgrade() else { return };
-            if answer.is_err() {
-                core.metrics.refused(Refused::Unavailable);
-            }
-            if client.tell(&encode(answer)).fell_behind {
-                core.look_after(client);
-            }
-        });
-        self.ledger.core().accept(post, kind, |batch, place| batch.tell_of(place, then))
     }
 
     /// How many are shown a counter, over all counters.

@@ -35,7 +35,7 @@ pub(crate) enum LikeRefusal {
     Watches(usize),
     /// The post is none of those that may exist.
     Unlisted,
-    /// Nobody is named who could take a like back.
+    /// Nobody is named who could take a like back, or whose change is numbered.
     NoVisitor,
     /// The counter takes none.
     Counter(Error),
@@ -51,7 +51,9 @@ impl std::fmt::Display for LikeRefusal {
             }
             Self::Watches(most) => write!(f, "too many posts: a client may watch {most}"),
             Self::Unlisted => write!(f, "there is no such post: it is not among those that may exist"),
-            Self::NoVisitor => write!(f, "an unlike needs a visitor"),
+            Self::NoVisitor => {
+                write!(f, "a visitor is expected, whose like is taken back or whose change `seq` numbers")
+            }
             // The reason names files of the server's; it is in the log.
             Self::Counter(Error::NotSaved(_)) => write!(f, "likes cannot be saved just now; try again later"),
             Self::Counter(Error::Unknown(_)) => {
@@ -123,10 +125,8 @@ impl<'s> Peer<'s> {
 
     /// Has a change of a post saved, and waits for that.
     pub(crate) fn change(&mut self, post: Post, kind: ChangeKind) -> Result<Answer, LikeRefusal> {
-        let state = self.state;
-        // A handle of another one takes the lock of all a few times more.
-        let likes = if post.is_default() { &state.likes } else { &state.counter(post)? };
-        self.submit(likes, || likes.change(kind))
+        let likes = self.state.counter(post)?;
+        self.submit(&likes, || likes.change(kind))
     }
 
     fn like_without_waiting(&mut self) -> Result<(), LikeRefusal> {

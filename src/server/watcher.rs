@@ -3,6 +3,7 @@
 use crate::{
     error::Error,
     likes::{Answer, Likes, audience::Registration, dialect::text_frame, outbox::Outbox},
+    metrics::Metrics,
     server::peer::{LikeRefusal, Peer},
     server::state::State,
     store::change::{ChangeKind, Count, Post, VisitorKey},
@@ -49,12 +50,12 @@ impl<'s, 'p> Watcher<'s, 'p> {
         let liked = message.kind == Kind::Like;
         let kind = match self.visitor(message.visitor.as_deref(), &post)? {
             Some(visitor) => ChangeKind::Visitor { visitor, liked, seq: message.seq },
-            None if liked => ChangeKind::Likes(1),
+            None if liked && message.seq.is_none() => ChangeKind::Likes(1),
             None => return Err(LikeRefusal::NoVisitor),
         };
         let tells_liked = message.visitor.is_some() && self.state.posts.remembers_visitors();
         let unanswered = self.unanswered.clone();
-        let encode = move |answer: Result<Answer, Error>| {
+        let encode = move |answer: Result<Answer, Error>, metrics: &Metrics| {
             unanswered.remove();
             let text = match answer {
                 Ok(Answer { count: Count { likes, version }, liked }) => {
@@ -63,18 +64,17 @@ impl<'s, 'p> Watcher<'s, 'p> {
                     let count = format!(",\"numLikes\":{likes},\"version\":{version}");
                     format!("{{\"type\":\"answer\"{reference}{post}{liked}{count}}}")
                 }
-                Err(e) => refused(&message.reference, &message.post, &LikeRefusal::Counter(e)),
+                Err(e) => refused(&message.reference, &message.post, &LikeRefusal::Counter(e), metrics),
             };
             let mut frame = Vec::with_capacity(text.len() + 10);
             text_frame(&text, &mut frame);
             frame
         };
-        let likes = self.state.counter(post.clone())?;
-        let (posts, outbox) = (&self.state.posts, &self.outbox);
-        let unanswered = self.unanswered.clone();
+        let likes = self.state.counter(post)?;
+        let (outbox, unanswered) = (&self.outbox, &self.unanswered);
         self.peer.submit(&likes, || {
             unanswered.add();
-            posts.submit(&post, kind, outbox, encode).inspect_err(|_| unanswered.remove())
+            likes.submit(kind, outbox, encode).inspect_err(|_| unanswered.remove())
         })?;
         self.unanswered.wait();
         Ok(())
@@ -100,7 +100,8 @@ fn member(key: &str, value: &Option<String>) -> String {
 }
 
 /// What is said of a message that is not granted.
-fn refused(reference: &Option<String>, post: &Option<String>, refusal: &LikeRefusal) -> String {
+fn refused(reference: &Option<String>, post: &Option<String>, refusal: &LikeRefusal, metrics: &Metrics) -> String {
+    metrics.refused(refusal.reason());
     let (reference, post, problem) = (member("ref", reference), member("post", post), Some(refusal.to_string()));
     let (status, problem) = (refusal.status(), member("problem", &problem));
     format!("{{\"type\":\"refused\"{reference}{post},\"status\":{status}{problem}}}")
@@ -119,10 +120,8 @@ impl Handler for Watcher<'_, '_> {
             }
             Kind::Like | Kind::Unlike => self.change(post, message).map(|()| None),
         });
-        Ok(granted.unwrap_or_else(|refusal| {
-            self.state.likes.metrics().refused(refusal.reason());
-            Some(Message::text(refused(&reference, &name, &refusal)))
-        }))
+        let metrics = self.state.likes.metrics();
+        Ok(granted.unwrap_or_else(|refusal| Some(Message::text(refused(&reference, &name, &refusal, metrics)))))
     }
 
     fn binary(&mut self, _: &[u8]) -> Result<Option<Message>, Refusal> {

@@ -1,5 +1,6 @@
 //! Where counts are kept: the [`Store`] trait, what it is asked, and a file for each kind of store.
 
+pub(crate) mod admin;
 pub(crate) mod change;
 mod permissions;
 mod remembered;
@@ -109,6 +110,25 @@ impl Default for StoreLimits {
 /// [`Error::Database`] where the store is not usable, and where this build has no store of that kind.
 pub fn open_store(name: impl AsRef<Path>, limits: StoreLimits) -> Result<Box<dyn Store>> {
     let path = name.as_ref();
+    match kind_of(path)? {
+        #[cfg(feature = "sqlite")]
+        Kind::Sqlite => Ok(Box::new(sqlite::SqliteStore::open(path, limits)?)),
+        Kind::Text => {
+            let StoreLimits { .. } = limits;
+            Ok(Box::new(text::FileStore::open(path)?))
+        }
+    }
+}
+
+/// The kinds of store that this build has.
+enum Kind {
+    Text,
+    #[cfg(feature = "sqlite")]
+    Sqlite,
+}
+
+/// The kind of store that a name means.
+fn kind_of(path: &Path) -> Result<Kind> {
     let scheme = path.to_str().and_then(|name| name.split_once("://")).map(|(scheme, _)| scheme);
     if let Some(scheme @ ("redis" | "rediss" | "redis+unix")) = scheme {
         // Without the rest, which may hold a password.
@@ -117,14 +137,13 @@ pub fn open_store(name: impl AsRef<Path>, limits: StoreLimits) -> Result<Box<dyn
     }
     match path.extension().and_then(OsStr::to_str) {
         #[cfg(feature = "sqlite")]
-        Some("db" | "sqlite" | "sqlite3") => Ok(Box::new(sqlite::SqliteStore::open(path, limits)?)),
+        Some("db" | "sqlite" | "sqlite3") => Ok(Kind::Sqlite),
         #[cfg(not(feature = "sqlite"))]
         Some("db" | "sqlite" | "sqlite3") => {
-            let StoreLimits { .. } = limits;
             let problem = "this build has no SQLite: cargo install live-likes --features sqlite".to_owned();
             Err(Error::Database { path: path.to_owned(), problem })
         }
-        _ => Ok(Box::new(text::FileStore::open(path)?)),
+        _ => Ok(Kind::Text),
     }
 }
 

@@ -24,7 +24,8 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Once,
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Bytes that a database may hold: twenty digits and plenty of white space.
@@ -159,8 +160,13 @@ impl FileStore {
 }
 
 impl FileStore {
+    /// The total that is saved.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
     /// Makes a new total durable.
-    fn save(&mut self, total: u64) -> Result<()> {
+    pub(super) fn save(&mut self, total: u64) -> Result<()> {
         let folder = self.replace(total).map_err(Error::NotSaved)?;
         self.make_durable(&folder).map_err(Error::Stopped)?;
         self.total = total;
@@ -245,10 +251,25 @@ pub(super) fn take_lock(path: &Path) -> Result<Lock, String> {
         .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()) // never wait for the other end of a pipe
         .open(path)
         .map_err(|e| cannot(&e))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Lock(lock)),
-        Err(TryLockError::WouldBlock) => Err("another process is using it".to_owned()),
-        Err(TryLockError::Error(e)) => Err(cannot(&e)),
+    for _ in 0..20 {
+        match lock.try_lock() {
+            Ok(()) => return Ok(Lock(lock)),
+            // Perhaps by one who only asks, which takes no time.
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(5)),
+            Err(TryLockError::Error(e)) => return Err(cannot(&e)),
+        }
+    }
+    Err("another process is using it".to_owned())
+}
+
+/// Whether a server has the lock. Nothing is made for it.
+#[cfg(feature = "sqlite")]
+pub(super) fn is_locked(path: &Path) -> bool {
+    let lock = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path);
+    // One that cannot be opened may be locked.
+    match lock {
+        Ok(lock) => lock.try_lock_shared().is_err() || lock.unlock().is_err(),
+        Err(e) => e.kind() != io::ErrorKind::NotFound,
     }
 }
 
@@ -286,7 +307,7 @@ fn check_replaceable(file: &Path) -> Result<(), String> {
 }
 
 /// Reads the count, or `None` where there is no file.
-fn read(path: &Path) -> Result<Option<u64>, String> {
+pub(super) fn read(path: &Path) -> Result<Option<u64>, String> {
     if !is_there(path)? {
         return Ok(None);
     }

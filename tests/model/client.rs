@@ -130,7 +130,8 @@ impl Client {
             text_frame(&text, &mut frame);
             frame
         };
-        if posts.submit(&Post::kept(name), kind, &self.outbox, encode).is_ok() {
+        let submit = |likes: Likes| likes.submit(kind, &self.outbox, move |answer, _| encode(answer));
+        if posts.counter(Post::kept(name)).and_then(submit).is_ok() {
             self.taken.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -10,7 +10,10 @@ use crate::{
     random,
     store::change::{ChangeKind, Post},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 const ANN: &str = "the-visitor-is-ann";
 const BOB: &str = "the-visitor-is-bob";
@@ -188,6 +191,7 @@ fn answers() {
         })
     });
     let senders = join(senders);
+    posts.default_counter().unwrap().wait_until_shown(Instant::now() + LONG);
     posts.default_counter().unwrap().close(LONG).unwrap();
     senders.iter().for_each(|(client, watch)| client.ends_at_the_newest([watch]));
     drop(senders);

@@ -78,7 +78,7 @@ fn make(file: &Path) -> rusqlite::Result<()> {
     connection.close().map_err(|(_, e)| e)
 }
 
-/// A connection that may write.
+/// A connection that writes, if it may.
 pub(super) fn open(file: &Path) -> Result<Connection, String> {
     let set_up = || {
         let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -91,13 +91,15 @@ pub(super) fn open(file: &Path) -> Result<Connection, String> {
         Ok((mode, connection))
     };
     let (mode, connection) = set_up().map_err(describe)?;
-    if connection.is_readonly("main").map_err(describe)? {
-        return Err("it is read-only".to_owned());
-    }
     if mode != "wal" {
         return Err("it cannot be opened in WAL mode, which saving relies on".to_owned());
     }
     Ok(connection)
+}
+
+/// Refuses a file that SQLite could only open to read.
+pub(super) fn check_writable(connection: &Connection) -> Result<(), String> {
+    if connection.is_readonly("main").map_err(describe)? { Err("it is read-only".to_owned()) } else { Ok(()) }
 }
 
 /// A connection that only reads.

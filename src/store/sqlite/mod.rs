@@ -9,6 +9,7 @@
 //!
 //! What must never happen here: a count told whose transaction the disk could still lose, or a batch applied twice.
 
+pub(super) mod admin;
 mod batch;
 mod file;
 mod readers;
@@ -57,9 +58,7 @@ pub struct SqliteStore {
     last: Option<(BatchId, Vec<Outcome>)>,
     readers: Arc<Readers>,
     follower: Option<(Sender<()>, JoinHandle<()>)>,
-    /// Or for an operator, beside a server.
-    for_server: bool,
-    _lock: Option<Lock>,
+    _lock: Lock,
 }
 
 impl SqliteStore {
@@ -75,43 +74,25 @@ impl SqliteStore {
     /// inside is found when it is read, and stops the counter.
     pub fn open(path: impl AsRef<Path>, limits: StoreLimits) -> Result<Self> {
         let path = path.as_ref();
-        Self::try_open(path, limits, true).map_err(|problem| Error::Database { path: path.to_owned(), problem })
+        Self::try_open(path, limits).map_err(|problem| Error::Database { path: path.to_owned(), problem })
     }
 
-    /// Opens a database that exists for an operator's changes, also while a server has it open, which shows them
-    /// within about a second.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Database`], as [`open`](Self::open); and where there is no file.
-    pub fn open_beside_server(path: impl AsRef<Path>, limits: StoreLimits) -> Result<Self> {
-        let path = path.as_ref();
-        Self::try_open(path, limits, false).map_err(|problem| Error::Database { path: path.to_owned(), problem })
-    }
-
-    fn try_open(path: &Path, limits: StoreLimits, for_server: bool) -> Result<Self, String> {
+    fn try_open(path: &Path, limits: StoreLimits) -> Result<Self, String> {
         let file = follow(path)?;
         let name = file.file_name().ok_or("it names no file")?;
         // Before the lock file is made, so that a device is not given one.
-        if !is_there(&file)? && !for_server {
-            return Err("there is no database".to_owned());
-        }
-        let lock = take_lock(&beside(&file, name, ".lock"));
-        let lock = if for_server { Some(lock?) } else { lock.ok() };
-        // Not looked at while a server has it: were that in this process, it would lose its POSIX locks when the file is
-        // closed here. (fcntl(2))
-        if lock.is_some() && !file::is_ours(&file)? {
+        is_there(&file)?;
+        let lock = take_lock(&beside(&file, name, ".lock"))?;
+        if !file::is_ours(&file)? {
             file::create(&file)?;
         }
-        let lock = lock.filter(|_| for_server);
         let writer = file::open(&file)?;
+        file::check_writable(&writer)?;
         rows::post(&writer, &Post::default()).map_err(file::describe)?;
-        if for_server {
-            file::make_durable(&writer, &file)?;
-        }
+        file::make_durable(&writer, &file)?;
         let identity = identity(&file).map_err(|e| e.to_string())?;
         let readers = Arc::new(Readers::new(file.clone()));
-        Ok(Self { writer, file, identity, limits, last: None, readers, follower: None, for_server, _lock: lock })
+        Ok(Self { writer, file, identity, limits, last: None, readers, follower: None, _lock: lock })
     }
 }
 
@@ -132,20 +113,16 @@ impl Store for SqliteStore {
         }
         let begun = self.writer.transaction_with_behavior(TransactionBehavior::Immediate);
         let transaction = begun.map_err(before_commit)?;
-        if self.for_server && batch::is_last(&transaction, batch).map_err(before_commit)? {
+        if batch::is_last(&transaction, batch).map_err(before_commit)? {
             let last = self.last.as_ref().filter(|(last, _)| *last == batch);
             let outcomes = last.map(|(_, outcomes)| outcomes.clone());
             return outcomes
                 .ok_or_else(|| Error::Stopped("a store that is closed by now has applied this batch".to_owned()));
         }
-        let outcomes = batch::apply(&transaction, &self.limits, self.for_server.then_some(batch), changes);
+        let outcomes = batch::apply(&transaction, &self.limits, Some(batch), changes);
         let outcomes = outcomes.map_err(before_commit)?;
         self.last = Some((batch, outcomes.clone()));
-        transaction.commit().map_err(|e| match in_commit(e) {
-            // What is not numbered cannot be given again.
-            Error::Unknown(problem) if !self.for_server => Error::Stopped(problem),
-            error => error,
-        })?;
+        transaction.commit().map_err(in_commit)?;
         Ok(outcomes)
     }
 

@@ -49,6 +49,18 @@ pub(super) fn visitor(
     read.query_row((id, visitor.0), |row| Ok((row.get(0)?, row.get(1)?))).optional()
 }
 
+/// The most liked posts, without those that have no likes, and the default counter.
+pub(super) fn top(connection: &Connection, most: usize) -> Result<Vec<(Post, Count)>> {
+    let mut read = connection.prepare_cached(
+        "SELECT name, likes, version FROM posts WHERE likes > 0 AND name <> '' ORDER BY likes DESC, version LIMIT ?1",
+    )?;
+    let posts = read.query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| {
+        let post = Post::kept(row.get_ref(0)?.as_str()?);
+        Ok((post, Count { likes: row.get(1)?, version: row.get(2)? }))
+    })?;
+    posts.collect()
+}
+
 /// The posts that others have changed, after a version: the version of the change, and the post as it is.
 pub(super) fn edits_since(connection: &Connection, version: u64) -> Result<Vec<(u64, Post, Count)>> {
     let mut read = connection.prepare_cached(
