@@ -249,13 +249,18 @@ class ManyPosts(Crowd):
     """Those who like and unlike, over WebSocket and over HTTP, and see all posts meanwhile."""
 
     def __init__(self, server, kept):
-        self.addr, self.kept = server.addr, kept
+        self.addr, self.kept, self.over = server.addr, kept, threading.Event()
         over_http = '"version"' in server.request("GET", "/likes?post=hello")[2]
         over_http = HTTP_CLIENTS if over_http else 0
         owners = [f"without-numbers-{number}" for number in range(JSON_CLIENTS + HTTP_CLIENTS)]
         roles = [lambda own=own: self.over_json(own) for own in owners[over_http:]]
         roles += [lambda own=own: self.over_http(own) for own in owners[:over_http]]
         super().__init__(roles)
+
+    def end(self):
+        """Has all leave once they have their answers."""
+        self.over.set()
+        self.leave()
 
     def over_json(self, own):
         socket, waiting, sent, seen = JsonSocket(self.addr), {}, 0, {}
@@ -280,7 +285,7 @@ class ManyPosts(Crowd):
         try:
             for post in POSTS:
                 socket.say("watch", post=post, visitor=random.choice([None, *VISITORS]))
-            while True:
+            while not self.over.is_set():
                 for _ in range(random.randint(1, 8)):
                     is_waiting = any(change.visitor == own for change in waiting.values())
                     change = self.kept.any_change(None if is_waiting else own)
@@ -296,7 +301,7 @@ class ManyPosts(Crowd):
 
     def over_http(self, own):
         connection = http.client.HTTPConnection(*self.addr, timeout=PATIENCE)
-        while True:
+        while not self.over.is_set():
             change = self.kept.any_change(own)
             method = random.choice(["PUT", "POST"]) if change.liked else "DELETE"
             who = {"visitor": change.visitor, "seq": change.seq}

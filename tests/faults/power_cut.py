@@ -14,13 +14,14 @@ A harness that finds no loss then finds nothing; neither does one that finds non
 (--planted). What of the last writes may be there, and what not, torn_writes.py makes up.
 """
 
+import contextlib
 import fcntl
 import os
 import random
 import signal
 import time
 
-from common import Failed, Lost, Mounted, Server, arguments, check, folder, is_sqlite, run, start
+from common import Failed, Lost, Mounted, Server, arguments, check, folder, is_sqlite, run, start, until
 from posts import known_of
 
 EXT4_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32)
@@ -33,6 +34,23 @@ def cut(path):
         fcntl.ioctl(opened, EXT4_IOC_SHUTDOWN, WITHOUT_THE_LOG)
     finally:
         os.close(opened)
+
+
+def stop(pid):
+    """Stops all threads, but for those that wait for the disk, and will stop before they do anything more.
+
+    Otherwise one is told that its fsync has worked while the power is cut, and what it wrote is gone: Linux looks for
+    the shutdown where fsync begins, and then waits for a transaction that is not there any more.
+    """
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        os.kill(pid, signal.SIGSTOP)
+        until("it has stopped", lambda: all(state(pid, task) in "TtDZX" for task in os.listdir(f"/proc/{pid}/task")))
+
+
+def state(pid, task):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/task/{task}/stat") as file:
+        return file.read().rpartition(") ")[2][0]
+    return "X"
 
 
 def is_loss(problem):
@@ -77,9 +95,7 @@ def main():
             if random.random() < 0.1:  # while it stops
                 server.signal(signal.SIGTERM)
                 time.sleep(random.uniform(0, 0.02))
-            # First, since an fsync that is under way says that it worked, and has not: Linux looks for the shutdown where
-            # it begins, and then waits for a transaction that is not there any more.
-            server.signal(signal.SIGSTOP)
+            stop(server.pid)
             cut(disk.path)
             server.kill()
             crowd.leave()
