@@ -16,7 +16,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     io::Write,
     net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -571,6 +574,21 @@ fn a_change_that_the_store_does_not_take_is_refused_and_the_connection_stays() {
 }
 
 #[test]
+fn changes_that_are_refused_at_once_are_not_without_an_answer() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let is_broken = broken.clone();
+    let save = move |_| if is_broken.load(Ordering::SeqCst) { Ending::NotSaved } else { Ending::Saved };
+    let server = serve(&Posts::with_store(memory_of_many(save)).unwrap(), |_| ());
+    let mut client = Client::of_json(server.addr);
+    for _ in 0..2 * MOST_UNANSWERED {
+        assert_eq!(client.asks(like("p", ANNA, 1))["status"], 503);
+    }
+    broken.store(false, Ordering::SeqCst);
+    eventually("likes can be saved again", || get(server.addr, "/healthz").status == 200);
+    assert_eq!(client.asks(like("p", ANNA, 1)), answer("p", true, 1, 1));
+}
+
+#[test]
 fn a_change_whose_save_hangs_is_refused_after_5_s_and_counts_once_when_it_is_said_again() {
     let (server, _posts, script) = on_script();
     let (mut client, mut other) = (Client::of_json(server.addr), Client::of_json(server.addr));
@@ -819,6 +837,27 @@ fn of_changes_in_any_order_over_any_connections_the_last_of_each_visitor_holds()
             assert_eq!(posts.counts(&[post]).unwrap()[0].likes, model.likes(post), "{seed}");
         }
     }
+}
+
+#[test]
+fn a_change_of_mind_is_told_with_the_last_of_the_counts_that_are_shown_at_once() {
+    let (server, posts, script) = on_script();
+    let (mut tab, mut client) = (Client::of_json(server.addr), Client::of_json(server.addr));
+    tab.asks(json!({"type": "watch", "post": "p", "visitor": ANNA}));
+    client.says(json!({"type": "like", "post": "q"}));
+    script.save();
+    for change in [like("p", BERT, 1), like("p", ANNA, 1), unlike("p", BERT, 2)] {
+        client.says(change);
+    }
+    client.told_before_pong();
+    script.end(Ending::Saved);
+    script.save();
+    script.end(Ending::Saved);
+    let count = |likes, version| json!({"type": "count", "post": "p", "numLikes": likes, "version": version});
+    let mut last = count(1, 4);
+    last["liked"] = true.into();
+    assert_eq!([tab.told(), tab.told(), tab.told()], [count(1, 2), count(2, 3), last]);
+    assert_eq!(posts.watching(), 1);
 }
 
 #[test]

@@ -584,9 +584,23 @@ pub(crate) mod tests {
         assert_eq!(outbox.offer(0, &only(2)).frames, 0);
         assert_eq!(outbox.open(Post::kept("third"), None), 0, "the slot is taken again");
         outbox.begin(0, count(9), None);
-        assert_eq!(outbox.offer(0, &only(3)).frames, 0, "a round of the post that stood there before");
+        assert_eq!(outbox.offer(0, &only(10)).frames, 0, "a round of the post that stood there before");
         outbox.offer(slot, &Round::of(other, count(8).into()).unwrap());
         assert_eq!(pipe.frames(), ["1", "7", "9", "8"]);
+    }
+
+    #[test]
+    fn a_slot_that_is_released_leaves_nothing_waiting_and_what_comes_first_is_told_with_the_next() {
+        let pipe = Pipe::new(0);
+        let outbox = Outbox::new(pipe.clone(), DEADLINE, Dialect::Json, Some("b".into()));
+        let slot = outbox.open(Post::default(), None);
+        outbox.push(&[0x8a, 0]);
+        assert_eq!(outbox.begin(slot, count(1), None).standing, Standing::Behind);
+        outbox.release(slot);
+        pipe.make_room(1000);
+        assert_eq!(outbox.retry(Instant::now()).standing, Standing::Level);
+        outbox.begin(outbox.open(Post::default(), None), count(2), None);
+        assert_eq!(pipe.frames(), ["(10)", r#"{"type":"count","numLikes":2,"version":2,"boot":"b"}"#]);
     }
 
     #[test]

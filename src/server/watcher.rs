@@ -33,10 +33,11 @@ impl<'s, 'p> Watcher<'s, 'p> {
 
     fn watch(&mut self, post: Post, visitor: Option<&str>) -> Result<(), LikeRefusal> {
         let visitor = self.visitor(visitor, &post)?;
-        // The second time it is shown the state again, so the first registration goes before.
-        let watches = self.watched.remove(&post).is_some();
+        // The second time it is shown the state again, so the first registration goes before. Where the post cannot be
+        // watched now, it is not watched any more.
+        self.watched.remove(&post);
         let most = self.state.limits.posts_per_client;
-        if !watches && self.watched.len() >= most {
+        if self.watched.len() >= most {
             return Err(LikeRefusal::Watches(most));
         }
         let likes = self.state.counter(post.clone())?;
