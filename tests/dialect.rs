@@ -581,7 +581,7 @@ fn changes_that_are_refused_at_once_are_not_without_an_answer() {
     let server = serve(&Posts::with_store(memory_of_many(save)).unwrap(), |_| ());
     let mut client = Client::of_json(server.addr);
     for _ in 0..2 * MOST_UNANSWERED {
-        assert_eq!(client.asks(like("p", ANNA, 1))["status"], 503);
+        assert_eq!(client.asks(json!({"type": "like"}))["status"], 503);
     }
     broken.store(false, Ordering::SeqCst);
     eventually("likes can be saved again", || get(server.addr, "/healthz").status == 200);
