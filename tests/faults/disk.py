@@ -1,19 +1,25 @@
 #!/usr/bin/env python3
 """Fills the disk under the real server, or makes it read-only, and mends it again.
 
-    sudo python3 tests/faults/disk.py            5 rounds of each
-    sudo python3 tests/faults/disk.py 100        the long form
+    sudo python3 tests/faults/disk.py                  5 rounds of each
+    sudo python3 tests/faults/disk.py 100              the long form
+    sudo python3 tests/faults/disk.py --db likes.db    changes of visitors, and a start on a full disk
 
 In each round clients like while the disk is broken. A like over WebSocket that was taken before the server knew is
 saved once, and shown, when it works again; one that comes later is refused (close code 1013), and so is one over
 HTTP (503 with Retry-After), and neither counts. /healthz says 503 meanwhile and 200 again, nothing is shown and the
 file holds the old number.
+
+To likes.db changes are made in turn until one is refused; sent again under its number when it works again, it counts
+once. On a full disk the server does not start, or starts as ever. (A folder that becomes read-only changes nothing for
+a database that is open.)
 """
 
 import os
 import time
 
-from common import Ended, Mounted, Server, WebSocket, arguments, check, folder, run, start, until
+from commits import Case
+from common import Ended, Failed, Mounted, Server, WebSocket, arguments, check, folder, is_sqlite, run, start, until
 
 
 class Full:
@@ -93,9 +99,50 @@ def one_round(server, disk):
     return taken, len(clients) - taken + 2
 
 
+def many_posts(count):
+    """The rounds on likes.db."""
+    begin, saved = time.monotonic(), 0
+    small = Mounted(os.path.join(folder(), "small"), "-t", "tmpfs", "-o", "size=2m", "live-likes")
+    case, full = Case(small.path), Full(small.path)
+    case.start()
+    case.prepare("commit")
+    for number in range(count):
+        try:
+            full.break_it()
+            while (came := case.send()) == "saved":
+                saved += 1
+            check(came == "refused", "on a full disk a change is", came)
+            version = case.shown()
+            until("the server knows", lambda: case.server.health() == 503)
+            status, fields, _ = case.server.put()
+            check(status == 503 and fields["Retry-After"], "a like over HTTP is answered", status)
+            case.nothing_more_is_shown(version)
+            full.mend()
+            case.send_again()
+            check(case.stop() == 0, "it should stop well")
+            full.break_it()
+            try:
+                case.start()
+                case.server.kill()
+            except Failed as problem:
+                check(f"cannot use the database `{case.db}`" in str(problem), problem)
+            full.mend()
+            case.start()
+            case.kept.compare(None, case.server)
+            case.send_again()
+        except Exception as problem:
+            raise SystemExit(f"full disk, round {number}: {problem!r}\n{case.server.said()}") from problem
+    check(case.stop() == 0, "it should stop well")
+    print(f"full disk, likes.db: {count} rounds, {saved + count} changes saved once, {time.monotonic() - begin:.0f} s")
+
+
 def main():
-    options = arguments(__doc__, "rounds", 5).parse_args()
-    start(options, needs_root=True, tools=["mount"])
+    parser = arguments(__doc__, "rounds", 5)
+    parser.add_argument("--db", default="db.txt", help="what it is called says what store it is [db.txt]")
+    options = parser.parse_args()
+    start(options, needs_root=True, tools=["mount"], db=options.db)
+    if is_sqlite(options.db):
+        return many_posts(options.count)
     for kind in (Full, ReadOnly):
         begin = time.monotonic()
         small = Mounted(os.path.join(folder(), "small"), "-t", "tmpfs", "-o", "size=64k", "live-likes")
