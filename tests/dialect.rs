@@ -574,6 +574,28 @@ fn a_change_that_the_store_does_not_take_is_refused_and_the_connection_stays() {
 }
 
 #[test]
+fn a_change_whose_outcome_the_store_does_not_know_is_answered_once_it_does_and_counts_once() {
+    for written in [true, false] {
+        let (server, posts, script) = on_script();
+        let (mut client, mut other) = (Client::of_json(server.addr), Client::of_json(server.addr));
+        other.watches("p");
+        client.says(like("p", ANNA, 1));
+        script.save();
+        if written {
+            script.end(Ending::Written);
+            script.save();
+        }
+        script.end(Ending::Unknown);
+        script.save(); // it is given again
+        assert_eq!((client.told_before_pong(), other.told_before_pong()), (vec![], vec![]));
+        script.end(Ending::Saved);
+        assert_eq!(client.told(), answer("p", true, 1, 1));
+        assert_eq!(other.told(), json!({"type": "count", "post": "p", "numLikes": 1, "version": 1}));
+        assert_eq!(posts.counts(&["p"]).unwrap()[0].likes, 1);
+    }
+}
+
+#[test]
 fn changes_that_are_refused_at_once_are_not_without_an_answer() {
     let broken = Arc::new(AtomicBool::new(true));
     let is_broken = broken.clone();
@@ -1124,6 +1146,33 @@ fn many_clients_of_many_posts(server: &Running, posts: &Posts, changes: usize) {
 fn many_clients_of_many_posts_all_end_at_the_exact_counts() {
     let (server, posts) = in_memory(|_| ());
     many_clients_of_many_posts(&server, &posts, 300);
+}
+
+#[test]
+fn clients_of_either_dialect_and_of_two_servers_are_shown_the_same_and_each_is_closed_by_its_own_server() {
+    let (mut server, posts) = in_memory(|_| ());
+    let second = serve(&posts, |_| ());
+    let (mut bare, mut json) = (Client::new(server.addr), Client::of_json(server.addr));
+    let mut other = Client::of_json(second.addr);
+    assert_eq!(bare.count(), 0);
+    for client in [&mut json, &mut other] {
+        assert_eq!(client.asks(json!({"type": "watch"}))["numLikes"], 0);
+    }
+    bare.like();
+    assert_eq!(bare.count(), 1);
+    let count = json!({"type": "count", "numLikes": 1, "version": 1});
+    assert_eq!((json.told(), other.told()), (count.clone(), count));
+    json.says(json!({"type": "like", "visitor": ANNA}));
+    assert_eq!(bare.count(), 2);
+    server.begin_stop();
+    assert_eq!((json.closed().0, bare.closed().0), (1001, 1001));
+    drop((json, bare));
+    server.wait().unwrap();
+    assert_eq!(other.told()["numLikes"], 2);
+    other.says(json!({"type": "like"}));
+    let told = [other.told(), other.told()];
+    assert!(told.contains(&json!({"type": "count", "numLikes": 3, "version": 3})), "{told:?}");
+    assert_eq!(posts.watching(), 1);
 }
 
 // --- leaving, and the end ---
