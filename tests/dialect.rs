@@ -7,8 +7,8 @@ mod running;
 #[path = "support/scripted.rs"]
 mod scripted;
 
-use client::{Client, connect, connect_narrow, get, read_head, reset};
-use live_likes::{Likes, Limits, Outcome, Posts, Refused, Server};
+use client::{Client, ask, connect, connect_narrow, get, read_head, reset};
+use live_likes::{AllowedPosts, Likes, Limits, Outcome, Posts, Refused, Server};
 use running::{Folder, PATIENCE, Running, eventually, patient};
 use scripted::{Ending, Script, memory_of_many, scripted_posts};
 use serde_json::{Value, json};
@@ -547,6 +547,30 @@ fn a_store_of_one_counter_refuses_posts_and_unlikes_with_the_flag_that_gives_the
 }
 
 #[test]
+fn a_post_that_may_not_exist_is_refused_with_404_also_once_it_may_no_longer() {
+    let posts = Posts::with_store(memory_of_many(|_| Ending::Saved)).unwrap();
+    let allowed = AllowedPosts::new(["p", "blog/*"]).unwrap();
+    let counter = posts.default_counter().unwrap();
+    let server = Running::serve(Folder::new(), counter, |server| server.limits(patient()).allow_posts(allowed.clone()));
+    let mut client = Client::of_json(server.addr);
+    for post in ["p", "blog/1"] {
+        assert_eq!(client.watches(post)["numLikes"], 0);
+        client.says(like(post, ANNA, 1));
+        assert_eq!([client.told(), client.told()].map(|told| told["numLikes"] == 1), [true; 2]);
+    }
+    let problem = "there is no such post: it is not among those that may exist".to_owned();
+    for kind in ["watch", "like", "unlike"] {
+        let message = json!({"type": kind, "post": "q", "visitor": ANNA, "ref": "a"});
+        assert_eq!(refused(&mut client, message), (404, problem.clone()));
+    }
+    allowed.replace(&AllowedPosts::new(["blog/*"]).unwrap());
+    assert_eq!(refused(&mut client, unlike("p", ANNA, 2)), (404, problem.clone()));
+    assert_eq!(refused(&mut client, json!({"type": "watch", "post": "p"})), (404, problem));
+    assert_eq!(client.asks(json!({"type": "watch"}))["numLikes"], 0, "the default counter always may");
+    assert_eq!(posts.counts(&["p", "q", "blog/1"]).unwrap().iter().map(|count| count.likes).sum::<u64>(), 2);
+}
+
+#[test]
 fn a_change_that_the_store_does_not_take_is_refused_and_the_connection_stays() {
     let mut endings = [
         Ending::Each(Outcome::Refused(Refused::Likes)),
@@ -762,6 +786,8 @@ fn a_visitor_s_like_counts_once_however_often_and_from_wherever_it_is_said() {
             assert_eq!(client.asks(without_seq), first);
         }
         assert_eq!(posts.post("p").unwrap().set_liked(ANNA, true, Some(1)).unwrap().count.likes, 1);
+        let told = ask(server.addr, "PUT", &format!("/like?post=p&visitor={ANNA}&seq=1"), &[]);
+        assert_eq!(told.body, r#"{"numLikes":1,"liked":true,"version":1}"#);
     }
     let mut client = Client::of_json(server.addr);
     assert_eq!(client.asks(like("q", ANNA, 1)), answer("q", true, 1, 2), "another post");
@@ -898,11 +924,16 @@ fn a_change_of_mind_is_told_to_all_tabs_of_the_visitor_wherever_it_is_made() {
         let liked = version % 2 == 0;
         let likes = if liked { 2 } else { 1 };
         let change = if liked { like("p", ANNA, version) } else { unlike("p", ANNA, version) };
-        match version % 3 {
-            // One tab after the other, a client that watches nothing, and another way.
-            0 => _ = Client::of_json(server.addr).asks(change),
-            1 => tabs[version as usize % 2].says(change),
-            _ => _ = posts.post("p").unwrap().set_liked(ANNA, liked, Some(version)).unwrap(),
+        match version % 4 {
+            // Each of the tabs, a client that watches nothing, and other ways.
+            0 | 1 => tabs[version as usize % 2].says(change),
+            2 if version > 4 => _ = Client::of_json(server.addr).asks(change),
+            2 => _ = posts.post("p").unwrap().set_liked(ANNA, liked, Some(version)).unwrap(),
+            _ => {
+                let (method, target) = (if liked { "PUT" } else { "DELETE" }, "/like?post=p&visitor=");
+                let told = ask(server.addr, method, &format!("{target}{ANNA}&seq={version}"), &[]);
+                assert_eq!(told.body, format!(r#"{{"numLikes":{likes},"liked":{liked},"version":{version}}}"#));
+            }
         }
         let count = json!({"type": "count", "post": "p", "numLikes": likes, "version": version});
         let mut with_mind = count.clone();
