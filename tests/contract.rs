@@ -389,6 +389,7 @@ fn another_method_on_a_known_path_is_told_the_ones_allowed() {
     for (path, allowed, others) in [
         ("/", "GET, HEAD, OPTIONS", &["PUT", "POST", "DELETE", "PATCH"][..]),
         ("/index.html", "GET, HEAD, OPTIONS", &["PUT", "DELETE"]),
+        ("/favicon.ico", "GET, HEAD, OPTIONS", &["PUT", "DELETE"]),
         ("/likes", "GET, HEAD, OPTIONS", &["PUT", "POST", "DELETE"]),
         ("/healthz", "GET, HEAD, OPTIONS", &["PUT", "DELETE"]),
         ("/metrics", "GET, HEAD, OPTIONS", &["POST"]),
@@ -604,6 +605,15 @@ fn the_count_is_for_everyone_but_only_allowed_pages_may_read_it_across_origins()
 }
 
 #[test]
+fn the_icon_is_an_image_that_browsers_may_keep() {
+    let server = Running::with_count(16);
+    let icon = ask(server.addr, "GET", "/favicon.ico", &[]);
+    assert_eq!((icon.status, icon.field("Content-Type")), (200, Some("image/svg+xml")));
+    assert_eq!(icon.field("Cache-Control"), Some("public, max-age=86400"));
+    assert!(icon.body.starts_with("<svg ") && icon.body.len() < 300);
+}
+
+#[test]
 fn a_browser_that_asks_beforehand_is_told_who_may_send_a_put() {
     let server = with_names();
     let asks = |path: &str, origin: &str| {
@@ -623,6 +633,10 @@ fn a_browser_that_asks_beforehand_is_told_who_may_send_a_put() {
         let refused = asks(path, "https://evil.example");
         assert_error(&refused, 403, "--allow-origin");
         assert_eq!(refused.field("Access-Control-Allow-Origin"), None);
+        // As a page asks for itself, whose WebSocket has failed.
+        for (origin, status) in [("https://blog.example", 204), ("https://evil.example", 403)] {
+            assert_eq!(ask(server.addr, "OPTIONS", path, &[("Origin", origin)]).status, status, "{origin}");
+        }
     }
     assert_eq!(server.likes.count(), 16);
 }

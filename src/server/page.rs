@@ -2,7 +2,7 @@
 //!
 //! A page may mark where the count stands, `<!--likes-->16<!--/likes-->`; what is between is replaced when the page
 //! is served, so that it shows a count before its script runs, or where none runs. A page without the marks is served
-//! as it is, byte for byte.
+//! as it is, byte for byte. The built-in page, which is in English, has the thousands apart: `1,234`.
 
 use crate::{
     error::{Error, Result},
@@ -14,13 +14,14 @@ use sha1::{Digest, Sha1};
 use std::path::Path;
 
 const BUILT_IN: &str = include_str!("../../index.html");
+const ICON: &str = include_str!("favicon.svg");
 const MARKS: [&str; 2] = ["<!--likes-->", "<!--/likes-->"];
 
 /// The content policy of the built-in page: its own script and style, by their hashes, and nothing else.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-xJM3MFyM+/UrtYjd+iFNCqQ+8Wf4rWDai1XiCzRVblc='; \
-    style-src 'sha256-K8FWjZYw5WhuVCUO9+y0DmeE+QRavsx8L41aQ+OugU4='; \
-    connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+    script-src 'sha256-TxLU3K/Suw3Uykjw6WA33FtNSJDT+aNqp2qCOvG5s5c='; \
+    style-src 'sha256-LEDuprtoAbI4tHozqjMn4ehggHX6rxqmAbhdlUsJrVw='; \
+    connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
 
 /// The page that a server serves at `/` and `/index.html`.
 #[derive(Clone, Debug)]
@@ -75,8 +76,27 @@ impl Page {
 
     fn bytes_with(&self, likes: u64) -> Vec<u8> {
         let Some(count) = self.count.clone() else { return self.bytes.clone() };
-        [&self.bytes[..count.start], likes.to_string().as_bytes(), &self.bytes[count.end..]].concat()
+        let likes = if self.policy.is_some() { grouped(likes) } else { likes.to_string() };
+        [&self.bytes[..count.start], likes.as_bytes(), &self.bytes[count.end..]].concat()
     }
+}
+
+/// The response to a `GET` of the icon, which changes with the program at most.
+pub(crate) fn icon() -> Response {
+    Response::new(200).body("image/svg+xml", ICON).field("Cache-Control", "public, max-age=86400")
+}
+
+/// A number in English, with a comma before every three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(26);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 impl Default for Page {
@@ -115,6 +135,14 @@ mod tests {
         let served = |page: &str, likes| String::from_utf8(Page::new(page).bytes_with(likes)).unwrap();
         assert_eq!(served("a<!--likes-->16<!--/likes-->b", 17), "a<!--likes-->17<!--/likes-->b");
         assert_eq!(served("<!--likes--><!--/likes-->", u64::MAX), "<!--likes-->18446744073709551615<!--/likes-->");
+    }
+
+    #[test]
+    fn the_built_in_page_has_the_thousands_apart() {
+        for (likes, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (u64::MAX, "18,446,744,073,709,551,615")] {
+            let page = String::from_utf8(Page::default().bytes_with(likes)).unwrap();
+            assert!(page.contains(&format!("<!--likes-->{text}<!--/likes-->")), "{likes}");
+        }
     }
 
     #[test]

@@ -7,15 +7,12 @@ use crate::{
     metrics::Refused,
     server::access::address,
     server::likes,
+    server::page,
     server::peer::{LikeRefusal, Peer},
     server::state::State,
     websocket::{self, Handshake},
 };
-use ::http::{
-    Method, Uri,
-    header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN},
-    uri::Authority,
-};
+use ::http::{Method, Uri, header::ORIGIN, uri::Authority};
 
 /// What clients are told when the server stops.
 pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
@@ -44,7 +41,7 @@ const OPTIONS: &Method = &Method::OPTIONS;
 fn allow(state: &State, path: &str) -> Option<&'static str> {
     let takes_back = state.posts.remembers_visitors();
     match path {
-        "" | "/" | "/index.html" | "/likes" | "/healthz" | "/metrics" => Some("GET, HEAD, OPTIONS"),
+        "" | "/" | "/index.html" | "/favicon.ico" | "/likes" | "/healthz" | "/metrics" => Some("GET, HEAD, OPTIONS"),
         "/like" if takes_back => Some("PUT, POST, DELETE, OPTIONS"),
         "/like" => Some("PUT, POST, OPTIONS"),
         "/liveLikes" => Some("GET, OPTIONS"),
@@ -107,15 +104,14 @@ pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> An
     let response = match (path, &request.method) {
         ("", GET | HEAD) => Response::new(308).field("Location", format!("{}/", state.prefix)),
         ("/" | "/index.html", GET | HEAD) => state.page.answer(state.likes.count(), &request.fields),
+        ("/favicon.ico", GET | HEAD) => page::icon(),
         ("/likes", GET | HEAD) => likes::counts(state, request),
         ("/like", PUT | POST | DELETE) => like(state, request, peer),
         ("/liveLikes", GET) => return upgrade(state, request),
         ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request),
         ("/healthz", GET | HEAD) => health(state),
         ("/metrics", GET | HEAD) => metrics(state),
-        ("/likes" | "/like", OPTIONS) if request.fields.contains_key(ACCESS_CONTROL_REQUEST_METHOD) => {
-            preflight(state, request, allow)
-        }
+        ("/likes" | "/like", OPTIONS) if request.fields.contains_key(ORIGIN) => preflight(state, request, allow),
         (_, method) => otherwise(method, allow),
     };
     if matches!(path, "/likes" | "/like") { share(state, request, response).into() } else { response.into() }
@@ -183,7 +179,7 @@ fn metrics(state: &State) -> Response {
 }
 
 /// Before a page of another origin may send a `PUT` or a `DELETE`, its browser asks whether it may (the Fetch standard's
-/// CORS protocol).
+/// CORS protocol). A page asks for itself too, when its WebSocket fails: why, a script is not told.
 fn preflight(state: &State, request: &Request, allow: &'static str) -> Response {
     if let Err(refusal) = check_origin(state, request) {
         return refusal;

@@ -143,6 +143,22 @@ impl Window {
         self.protocol.borrow_mut().wait_for_event(&self.session, "Page.loadEventFired");
     }
 
+    /// Goes back to the page before, and waits until it is there.
+    pub fn go_back(&self) {
+        let history = self.call("Page.getNavigationHistory", json!({}));
+        let before = history["currentIndex"].as_u64().expect("an index") as usize - 1;
+        self.protocol.borrow_mut().forget(&self.session, "Page.frameNavigated");
+        self.call("Page.navigateToHistoryEntry", json!({ "entryId": history["entries"][before]["id"] }));
+        self.protocol.borrow_mut().wait_for_event(&self.session, "Page.frameNavigated");
+    }
+
+    /// Clicks, and waits until the page to which that leads has loaded.
+    pub fn click_and_load(&self, selector: &str) {
+        self.protocol.borrow_mut().forget(&self.session, "Page.loadEventFired");
+        self.click(selector);
+        self.protocol.borrow_mut().wait_for_event(&self.session, "Page.loadEventFired");
+    }
+
     /// Runs a script before every page of this window from now on.
     pub fn before_each_page(&self, script: &str) {
         self.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }));

@@ -1,5 +1,7 @@
 //! The binary as a process of its own, for what only a whole process shows: its memory, descriptors and threads.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use crate::running::Folder;
 use std::{
     fs,
@@ -34,6 +36,10 @@ impl Process {
         let (_, rest) = line.split_once("http://").unwrap_or_else(|| panic!("no address in {line:?}"));
         let addr = rest.split('/').next().unwrap().parse().unwrap();
         Self { child, addr, _stdout: stdout, _folder: folder }
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
     pub fn descriptors(&self) -> usize {

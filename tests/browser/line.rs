@@ -1,0 +1,316 @@
+//! The line to the server: "Live" is said of one that answers, and a page goes on trying where there is none.
+
+use crate::puppet::{Answers, Puppet};
+use crate::{
+    BUTTON, Browser, CLOCK, Counter, LIVE, NO_WAITS, NOTE, RECONNECTING, STATUS, Window, likes::says, relay::Relay,
+    shows,
+};
+use live_likes::Server;
+use serde_json::json;
+use std::thread;
+
+const OFFLINE: &str = "document.querySelector('.tweet__footer__status').dataset.state === 'offline'";
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn a_silent_line_is_pinged_after_25_seconds_and_given_up_after_ten_more() {
+    let puppet = Puppet::start();
+    let browser = Browser::start();
+    let window = browser.window();
+    window.before_each_page(CLOCK);
+    window.before_each_page(NO_WAITS);
+    window.open(&puppet.url());
+    let mut connection = puppet.next_joined("a", 16, None);
+    window.wait_until(LIVE);
+
+    window.evaluate("pass(20)");
+    connection.say(&json!({ "type": "count", "numLikes": 17, "version": 17 }));
+    window.wait_until(&shows("17"));
+    window.evaluate("pass(24)"); // no silence of 25 s as yet
+    connection.say(&json!({ "type": "count", "numLikes": 18, "version": 18 }));
+    window.wait_until(&shows("18"));
+    assert_eq!(window.evaluate("patience"), 0, "nothing was asked");
+    window.evaluate("pass(26)");
+    connection.answer_ping();
+    connection.say(&json!({ "type": "count", "numLikes": 19, "version": 19 }));
+    window.wait_until(&shows("19"));
+    assert_eq!(window.evaluate("patience"), 0, "it was answered");
+    window.evaluate("pass(26)");
+    assert_eq!(connection.hear(), json!({ "type": "ping" }));
+    assert_eq!(window.evaluate(LIVE), true);
+    window.evaluate("pass(10)");
+    assert_eq!(window.evaluate(RECONNECTING), true);
+    connection.wait_for_its_end();
+    let _held = puppet.next_joined("a", 19, None);
+    window.wait_until(LIVE);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn a_connection_that_never_brings_a_count_is_given_up() {
+    let puppet = Puppet::start();
+    let browser = Browser::start();
+    let window = browser.window();
+    window.before_each_page(CLOCK);
+    window.before_each_page(NO_WAITS);
+    window.open(&puppet.url());
+    let mut mute = puppet.next_watching();
+    window.evaluate("pass(11)");
+    let mut refusing = puppet.next_watching();
+    mute.wait_for_its_end();
+    refusing.say(&json!({ "type": "refused", "status": 503, "problem": "likes cannot be read just now" }));
+    window.wait_until("document.querySelector('.tweet__footer__note').textContent !== ''");
+    assert_eq!(window.text(NOTE), "Likes cannot be read just now.");
+    assert_eq!(window.evaluate(LIVE), false);
+    window.evaluate("pass(11)");
+    let _held = puppet.next_joined("a", 16, None);
+    window.wait_until(LIVE);
+    assert_eq!(window.text(NOTE), "");
+    window.evaluate("pass(11)");
+    assert_eq!(window.evaluate(LIVE), true, "nothing is waited for any more");
+    assert!(puppet.connections.try_recv().is_err(), "one connection at a time");
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn a_page_that_is_seen_again_or_back_online_asks_at_once() {
+    let puppet = Puppet::start();
+    let browser = Browser::start();
+    let window = browser.window();
+    window.before_each_page(CLOCK);
+    window.before_each_page(NO_WAITS);
+    window.open(&puppet.url());
+    let mut connection = puppet.next_joined("a", 16, None);
+    window.wait_until(LIVE);
+    for event in [
+        "document.dispatchEvent(new Event('visibilitychange'))",
+        "dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))",
+        "dispatchEvent(new Event('online'))",
+    ] {
+        window.evaluate(event);
+        assert_eq!(window.evaluate(LIVE), true, "{event}, without a silence");
+        connection.answer_ping();
+        wait_for_the_pong(&window);
+
+        window.evaluate("ahead += 46_000; 0"); // asleep: no timer runs
+        window.evaluate(event);
+        assert_eq!(window.evaluate(RECONNECTING), true, "{event}, after a silence");
+        connection.answer_ping();
+        window.wait_until(LIVE);
+
+        window.evaluate("ahead += 46_000; 0");
+        window.evaluate(event);
+        window.evaluate("pass(10)");
+        connection.wait_for_its_end();
+        connection = puppet.next_joined("a", 16, None);
+        window.wait_until(LIVE);
+    }
+
+    // Without a connection the wait is cut short.
+    window.evaluate("Math.random = () => 1_000");
+    connection.shut(1001);
+    window.wait_until(RECONNECTING);
+    window.evaluate("document.dispatchEvent(new Event('visibilitychange'))");
+    let mut opening = puppet.next();
+    // What was being opened on the last network has no say any more.
+    window.evaluate("dispatchEvent(new Event('online'))");
+    let mut newest = puppet.next_joined("a", 17, None);
+    opening.wait_for_its_end();
+    window.wait_until(LIVE);
+    window.wait_until(&shows("17"));
+    newest.say(&json!({ "type": "count", "numLikes": 18, "version": 18 }));
+    window.wait_until(&shows("18"));
+    assert!(puppet.connections.try_recv().is_err(), "one connection at a time");
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn a_page_without_a_network_says_so_at_once() {
+    let counter = Counter::start("16");
+    let browser = Browser::start();
+    let window = browser.window();
+    window.before_each_page(NO_WAITS);
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    let network = |offline: bool| {
+        let conditions = json!({ "offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
+        window.call("Network.emulateNetworkConditions", conditions);
+    };
+    network(true);
+    window.wait_until(OFFLINE);
+    assert_eq!(window.text(STATUS), "Offline");
+    network(false);
+    window.wait_until(LIVE);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn a_page_that_the_browser_kept_is_live_again() {
+    let counter = Counter::start("16");
+    let browser = Browser::start();
+    let window = browser.window();
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    window.evaluate("addEventListener('pageshow', ({ persisted }) => { document.title = persisted; })");
+    window.open(&format!("{}likes", counter.url()));
+    counter.likes().like().expect("a like");
+    window.go_back();
+    window.wait_until(&shows("17"));
+    window.wait_until(LIVE);
+    assert_eq!(window.evaluate("document.title"), "true", "it was kept");
+}
+
+#[cfg(feature = "cli")]
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn a_frozen_server_is_not_called_live() {
+    use rustix::process::Signal;
+    let server = crate::process::Process::start(16, &[]);
+    let browser = Browser::start();
+    let window = browser.window();
+    window.before_each_page(CLOCK);
+    window.before_each_page(NO_WAITS);
+    window.open(&format!("http://{}/", server.addr));
+    window.wait_until(LIVE);
+    server.signal(Signal::STOP);
+    window.click(BUTTON);
+    assert_eq!(window.text(BUTTON), "Liking…");
+    window.evaluate("pass(11)");
+    assert_eq!(window.evaluate(RECONNECTING), true);
+    assert_eq!(window.text(BUTTON), "Liking…");
+    server.signal(Signal::CONT);
+    window.wait_until(LIVE);
+    window.wait_until(&says("Liked"));
+    window.wait_until(&shows("17")); // said twice, counted once
+    server.signal(Signal::STOP);
+    window.evaluate("pass(26)");
+    window.evaluate("pass(10)");
+    assert_eq!(window.evaluate(RECONNECTING), true);
+    server.signal(Signal::CONT);
+    window.wait_until(LIVE);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn the_waits_between_attempts_double_up_to_thirty_seconds() {
+    let puppet = Puppet::start();
+    let browser = Browser::start();
+    let window = browser.window();
+    // Two fifths of each longest wait, written down and cut short. The page's other timers stay as they are.
+    window.before_each_page(
+        "Math.random = () => 0.4;
+         const real = setTimeout, waits = [];
+         setTimeout = (run, wait) => {
+           if ([4_000, 10_000, 25_000].includes(wait)) return real(run, wait);
+           waits.push(wait);
+           return waits.length < 8 ? real(run, 0) : 0;
+         };",
+    );
+    window.open(&puppet.url());
+    for _ in 0..8 {
+        puppet.next(); // and dropped, before it has said anything
+    }
+    window.wait_until("waits.length === 8");
+    assert_eq!(window.evaluate("waits.join()"), "800,1600,3200,6400,12000,12000,12000,12000");
+    assert_eq!(window.evaluate(RECONNECTING), true);
+
+    window.evaluate("dispatchEvent(new Event('online'))");
+    let _held = puppet.next_joined("a", 17, None);
+    window.wait_until(&shows("17"));
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn without_a_websocket_the_count_comes_over_http_with_the_reason() {
+    let browser = Browser::start();
+    let window = browser.window();
+    window.before_each_page("Math.random = () => 0.001");
+    for (count, (likes, like), reason) in [
+        ("17", (200, 204), "The count cannot be shown live: WebSockets do not get through to the server."),
+        ("18", (200, 403), "The server refuses pages from this address. Its log says how to allow it."),
+        ("16", (403, 403), "The server refuses pages from this address. Its log says how to allow it."),
+        ("16", (503, 503), "The server is full just now. Trying again…"),
+        ("16", (502, 502), ""),
+    ] {
+        let answers = Answers { likes: (likes, count.parse().expect("a number")), like, websocket: Some(403) };
+        let puppet = Puppet::start();
+        puppet.answer(answers);
+        window.open(&puppet.url());
+        window.wait_until(&shows(count));
+        window.wait_until(&format!("document.querySelector('.tweet__footer__note').textContent === '{reason}'"));
+        assert_eq!(window.evaluate(LIVE), false);
+        puppet.answer(Answers { websocket: None, ..answers });
+        let _held = puppet.next_joined("a", 30, None);
+        window.wait_until(LIVE);
+        window.wait_until(&shows("30"));
+        assert_eq!(window.text(NOTE), "");
+    }
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn the_page_works_at_a_path_of_a_proxy() {
+    let counter = Counter::start("16");
+    let relay = Relay::start(counter.addr(), "/counter", None);
+    let browser = Browser::start();
+    let window = browser.window();
+    for script in [true, false] {
+        window.call("Emulation.setScriptExecutionDisabled", json!({ "value": !script }));
+        let page = format!("http://{}/counter/", relay.addr);
+        window.open(&page);
+        if script {
+            window.wait_until(LIVE);
+            window.click(BUTTON);
+            window.wait_until(&shows("17"));
+            window.wait_until(&says("Liked"));
+        } else {
+            window.click_and_load(BUTTON);
+            assert_eq!(window.evaluate("location.href"), page);
+            assert_eq!(window.text("#numLikes"), "18");
+        }
+    }
+    let complaints = window.complaints();
+    assert_eq!(complaints, [""; 0]);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn a_proxy_that_changes_the_host_is_told_of() {
+    let counter = Counter::start("1016");
+    let relay = Relay::start(counter.addr(), "", Some(counter.addr().to_string()));
+    let browser = Browser::start();
+    let window = browser.window();
+    window.before_each_page("Math.random = () => 0.001");
+    window.open(&format!("http://{}/", relay.addr));
+    window.wait_until("document.querySelector('.tweet__footer__note').textContent.includes('refuses pages from')");
+    counter.likes().like().expect("a like");
+    window.wait_until(&shows("1,017"));
+    assert_eq!(window.evaluate(RECONNECTING), true);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn the_page_works_under_a_prefix() {
+    let counter = Counter::start("16");
+    let server = Server::new(counter.likes().clone()).prefix("/counter").bind("127.0.0.1:0").expect("a port");
+    let (addr, handle) = (server.local_addr(), server.handle());
+    let running = thread::spawn(|| server.run());
+    let browser = Browser::start();
+    let window: Window = browser.window();
+    window.open(&format!("http://{addr}/counter")); // which leads to /counter/
+    window.wait_until(LIVE);
+    window.click(BUTTON);
+    window.wait_until(&shows("17"));
+    handle.stop();
+    running.join().expect("no panic").expect("a good end");
+}
+
+/// Waits until the page waits for no reply.
+fn wait_for_the_pong(window: &Window) {
+    window.evaluate(
+        "new Promise((done) => {
+           const look = () => (patience === 0 ? done(true) : requestAnimationFrame(look));
+           look();
+         })",
+    );
+}

@@ -1,0 +1,338 @@
+//! How the page looks: at every count, in every state, for everybody.
+
+use crate::{BUTTON, Browser, COUNT, Counter, LIKES, LIVE, NOTE, RECONNECTING, STATUS, Window, shows};
+use serde_json::json;
+use std::{env, fs};
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn counts_that_come_faster_than_frames_are_written_once_a_frame() {
+    let counter = Counter::start("16");
+    let browser = Browser::start();
+    let window = browser.window();
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    let written = window.evaluate(&format!(
+        "let writes = 0;
+         const watcher = new MutationObserver((changes) => {{ writes += changes.length; }});
+         watcher.observe(document.querySelector('{COUNT}'), {{ characterData: true, subtree: true }});
+         for (let count = 17; count <= 1_016; count++) updateLikeCount(`${{count}}`);
+         new Promise(requestAnimationFrame).then(() => writes)"
+    ));
+    assert_eq!(written, 1);
+    assert_eq!(window.text(COUNT), "1,016");
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn a_long_count_is_shortened_and_never_rounded_up_with_every_digit_in_its_title() {
+    let browser = Browser::start();
+    let window = browser.window();
+    for (count, shown, title) in [
+        ("0", "0\nlikes", None),
+        ("999999", "999,999\nlikes", None),
+        ("1999999", "1.999M\nlikes", Some("1,999,999")),
+        ("18446744073709551614", "18440000T\nlikes", Some("18,446,744,073,709,551,614")),
+    ] {
+        let counter = Counter::start(count);
+        window.open(&counter.url());
+        window.wait_until(LIVE);
+        assert_eq!(window.text(LIKES), shown);
+        assert_eq!(window.evaluate("numLikes.getAttribute('title')").as_str(), title);
+        window.click(BUTTON);
+        if count == "0" {
+            window.wait_until(&shows("1"));
+            assert_eq!(window.text(LIKES), "1\nlike");
+        } else if title.is_some_and(|title| title.starts_with("18")) {
+            window.wait_until("numLikes.title === '18,446,744,073,709,551,615'");
+        }
+    }
+}
+
+/// Every count, state of the line, state of the like, and note, at all widths.
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn nothing_moves_whatever_changes() {
+    let counter = Counter::start("16");
+    let browser = Browser::start();
+    let window = browser.window();
+    window.prefer(&[("prefers-reduced-motion", "reduce")]); // a beating heart is no shift
+    for width in [320, 360, 511, 513, 768, 1280] {
+        window.resize(width, 720, 1.0);
+        window.open(&counter.url());
+        window.wait_until(LIVE);
+        let moved = window.evaluate(&format!(
+            "(async () => {{
+               let shift = 0;
+               new PerformanceObserver((list) => list.getEntries().forEach(({{ value }}) => {{ shift += value; }}))
+                 .observe({{ type: 'layout-shift', buffered: true }});
+               const starts = () => [...document.querySelectorAll('main, main *')]
+                 .filter((part) => !part.closest('{NOTE}, #heard, noscript') && part.id !== 'numLikes')
+                 .map((part) => part.getBoundingClientRect()).map(({{ x, y }}) => `${{x}},${{y}}`).join(' ')
+                 + scrollX + document.documentElement.scrollWidth;
+               const before = starts(), moved = [];
+               const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+               for (const text of ['0', '1', '16', '999', '1016', '999999', '1000000', '999999999', '{max}']) {{
+                 updateLikeCount(text);
+                 await painted();
+                 if (starts() !== before) moved.push(text);
+                 if (numLikes.getBoundingClientRect().right > numLikes.closest('{LIKES}').getBoundingClientRect().right)
+                   moved.push(`${{text}} is cut off at ${{numLikes.closest('{LIKES}').getBoundingClientRect().width}} of ${{numLikes.getBoundingClientRect().width}}`);
+               }}
+               const notes = ['', 'No.', 'Likes cannot be saved just now. '.repeat(6)];
+               const wishes = [null, {{ type: 'like' }}, {{ type: 'unlike' }}];
+               for (const [line, was] of [[true, true], [false, false], [false, true]])
+                 for (const want of wishes) for (const yes of [false, true]) for (const why of notes) {{
+                   [live, wasLive, wish, liked, likeNote] = [line, was, want, yes, why];
+                   showState();
+                   await painted();
+                   if (starts() !== before) moved.push([line, was, want?.type, yes, why].join());
+                 }}
+               return moved.join(' ') + (shift || '');
+             }})()",
+            max = u64::MAX
+        ));
+        assert_eq!(moved, "", "{width}");
+    }
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn a_selected_count_stays_selected() {
+    let counter = Counter::start("16");
+    let browser = Browser::start();
+    let window = browser.window();
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    window.evaluate("getSelection().selectAllChildren(numLikes); const { firstChild } = numLikes");
+    for range in ["firstChild, 0, firstChild, firstChild.length", "firstChild, firstChild.length, firstChild, 0"] {
+        window.evaluate(&format!("getSelection().setBaseAndExtent({range})"));
+        for count in ["16", "1016", "7"] {
+            window.evaluate(&format!("updateLikeCount('{count}'); new Promise(requestAnimationFrame)"));
+            assert_eq!(window.evaluate("`${getSelection()}`"), window.text(COUNT));
+        }
+    }
+    window.evaluate("getSelection().setBaseAndExtent(firstChild, 0, unit.firstChild, 2)");
+    counter.likes().like().expect("a like");
+    window.wait_until(&shows("17"));
+    assert_eq!(window.evaluate("`${getSelection()}`.replace(/\\s/, ' ')"), "17 li");
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn the_number_rolls_unless_that_is_not_wanted() {
+    let counter = Counter::start("16");
+    let browser = Browser::start();
+    let window = browser.window();
+    for (motion, rolls) in [("no-preference", 1), ("reduce", 0)] {
+        window.prefer(&[("prefers-reduced-motion", motion)]);
+        window.open(&counter.url());
+        window.wait_until(LIVE);
+        let rolling = "updateLikeCount(`${count + 1n}`);
+             new Promise(requestAnimationFrame).then(() => numLikes.getAnimations().length)";
+        assert_eq!(window.evaluate(rolling), rolls, "{motion}");
+    }
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn forced_colours_paper_and_right_to_left_lose_nothing() {
+    let counter = Counter::start("16");
+    let browser = Browser::start();
+    let window = browser.window();
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    let style = |selector: &str, pseudo: &str, property: &str| {
+        let style = format!("getComputedStyle(document.querySelector('{selector}'), '{pseudo}').{property}");
+        window.evaluate(&style).as_str().expect("a value").to_owned()
+    };
+
+    window.prefer(&[("forced-colors", "active"), ("prefers-color-scheme", "light")]);
+    let behind = style(".tweet", "", "backgroundColor");
+    assert_ne!(style(BUTTON, "", "borderTopColor"), behind, "a border");
+    assert_ne!(style(STATUS, "::before", "borderTopColor"), behind, "the dot");
+
+    window.prefer(&[]);
+    window.evaluate("document.documentElement.dir = 'rtl'");
+    let start = |selector: &str| {
+        let right = format!("document.querySelector('{selector}').getBoundingClientRect().right");
+        window.evaluate(&right).as_f64().expect("a place")
+    };
+    assert!(start(BUTTON) > start(LIKES) && start(LIKES) > start(STATUS));
+    assert_eq!(window.evaluate("document.documentElement.scrollWidth === innerWidth"), true);
+    window.evaluate("document.documentElement.dir = ''");
+
+    window.call("Emulation.setEmulatedMedia", json!({ "media": "print" }));
+    assert_eq!(style(".tweet__heart", "", "stroke"), "rgb(0, 0, 0)");
+    assert_eq!(style(BUTTON, "", "backgroundColor"), "rgba(0, 0, 0, 0)");
+    assert_eq!(style(STATUS, "", "display"), "none", "paper is not live");
+    assert!(window.text(COUNT) == "16");
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn what_is_not_a_bare_decimal_is_not_shown() {
+    let counter = Counter::start("16");
+    let browser = Browser::start();
+    let window = browser.window();
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    let after_a_frame = "new Promise(requestAnimationFrame).then(() => document.querySelector('#numLikes').innerText)";
+    for junk in [
+        "''",
+        "'NaN'",
+        "'-1'",
+        "'1e3'",
+        "'1.5'",
+        "' 17'",
+        "'17\\n'",
+        "'0x11'",
+        "'<b>17</b>'",
+        "'9'.repeat(21)",
+        "null",
+        "{}",
+        "[]",
+    ] {
+        window.evaluate(&format!("updateLikeCount({junk})"));
+        assert_eq!(window.evaluate(after_a_frame), "16", "{junk}");
+    }
+    window.evaluate("updateLikeCount('17')");
+    assert_eq!(window.evaluate(after_a_frame), "17");
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn a_phone_of_320_pixels_never_scrolls_sideways() {
+    let mut counter = Counter::start("18446744073709551615");
+    let browser = Browser::start();
+    let window = browser.window();
+    window.resize(320, 568, 2.0);
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    let fits = |when: &str| {
+        let widest =
+            "Math.max(...[...document.querySelectorAll('main *')].map((part) => part.getBoundingClientRect().right))";
+        assert_eq!(window.evaluate("document.documentElement.scrollWidth"), 320, "{when}");
+        assert!(window.evaluate(widest).as_f64().is_some_and(|right| right <= 320.0), "{when}");
+    };
+    fits("with the largest count");
+    counter.stop();
+    window.wait_until(RECONNECTING);
+    fits("reconnecting");
+    window.evaluate(&format!(
+        "document.querySelector('{NOTE}').textContent = 'Likes cannot be saved just now. '.repeat(4)"
+    ));
+    fits("with a note");
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn text_can_be_read_in_both_colour_schemes_and_nothing_moves_for_who_wants_it_still() {
+    let mut counter = Counter::start("16");
+    let browser = Browser::start();
+    let (liked, other) = (browser.window(), browser.window());
+    for window in [&liked, &other] {
+        window.prefer(&[("prefers-reduced-motion", "reduce")]); // no colour is on its way to another
+        window.open(&counter.url());
+        window.wait_until(LIVE);
+    }
+    let look = |window: &Window, when: &str| {
+        for scheme in ["light", "dark"] {
+            window.prefer(&[("prefers-color-scheme", scheme), ("prefers-reduced-motion", "reduce")]);
+            let faint = window.evaluate(FAINT_TEXTS);
+            assert_eq!(faint.as_str(), Some(""), "{when}, {scheme}");
+            assert_eq!(window.evaluate("document.getAnimations().length"), 0, "{when}, {scheme}");
+        }
+    };
+
+    look(&other, "to be liked");
+    liked.click(BUTTON);
+    liked.wait_until(&shows("17"));
+    look(&liked, "liked");
+    counter.stop();
+    for (window, when) in [(&liked, "liked, reconnecting"), (&other, "reconnecting")] {
+        window.wait_until(RECONNECTING);
+        window.evaluate(&format!("document.querySelector('{NOTE}').textContent = 'Please try again.'"));
+        look(window, when);
+    }
+}
+
+/// Two readers of the page, one of whom has just liked it. The picture is written to the file that
+/// `$SCREENSHOT` names, if it is set:
+/// `SCREENSHOT=docs/screenshot.png cargo test --test browser -- --ignored picture`.
+#[test]
+#[ignore = "needs Chromium: .ci/run installs it"]
+fn the_picture_for_the_readme_can_be_taken() {
+    let counter = Counter::start("1233");
+    let browser = Browser::start();
+    let window = browser.window();
+    window.resize(960, 412, 1.5);
+    window.prefer(&[("prefers-color-scheme", "light"), ("prefers-reduced-motion", "reduce")]);
+    window.call("Page.setBypassCSP", json!({ "enabled": true })); // for the style of TWO_WINDOWS
+    let clear = json!({ "color": { "r": 0, "g": 0, "b": 0, "a": 0 } });
+    window.call("Emulation.setDefaultBackgroundColorOverride", clear);
+    window.open(&format!("{}likes", counter.url()));
+    window.evaluate(&format!("document.documentElement.innerHTML = `{TWO_WINDOWS}`"));
+    let both = |condition: &str| {
+        window.evaluate(&format!(
+            "Promise.all([frames[0], frames[1]].map((frame) => new Promise((done) => {{
+               const holds = (document) => document.URL !== 'about:blank'
+                 && document.readyState === 'complete' && {condition};
+               const look = () => (holds(frame.document) ? done() : requestAnimationFrame(look));
+               look();
+             }})))"
+        ));
+    };
+    both(LIVE);
+    window.evaluate(&format!("frames[0].document.querySelector('{BUTTON}').click()"));
+    both(&shows("1,234"));
+    window.evaluate("new Promise(requestAnimationFrame)");
+    let picture = window.picture();
+    assert!(picture.len() * 3 / 4 < 150 * 1024, "{} bytes are too many for a README", picture.len() * 3 / 4);
+    if let Some(file) = env::var_os("SCREENSHOT") {
+        use base64::Engine;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(picture).expect("base64");
+        fs::write(file, bytes).expect("the picture is written");
+    }
+}
+
+/// The texts whose contrast with what is behind them is below 4.5 (WCAG 2.2, 1.4.3).
+const FAINT_TEXTS: &str = r"(() => {
+  const channels = (colour) => colour.match(/[\d.]+/g).map(Number);
+  const luminance = ([r, g, b]) => {
+    const linear = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    return 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  };
+  const behind = (part) => {
+    const colour = channels(getComputedStyle(part).backgroundColor);
+    if (colour.length === 3) return colour;
+    if (colour[3] !== 0) throw new Error('a translucent background: this check knows only opaque ones');
+    return behind(part.parentElement);
+  };
+  const faint = [];
+  const texts = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const part = texts.currentNode.parentElement;
+    if (!texts.currentNode.data.trim() || !part.checkVisibility() || part.closest('[aria-live=polite]')) continue;
+    const [a, b] = [channels(getComputedStyle(part).color), behind(part)].map(luminance);
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < 4.5) faint.push(`${texts.currentNode.data.trim()}: ${contrast.toFixed(2)}`);
+  }
+  return faint.join();
+})()";
+
+/// Two frames of the real page, drawn as two windows of a browser.
+const TWO_WINDOWS: &str = "
+<head>
+<style>
+  body { display: flex; gap: 20px; margin: 0; padding: 10px 20px 30px; background: none; }
+  div { flex: 1; overflow: hidden; border-radius: 12px; background: #dfe2ea; }
+  div { box-shadow: 0 0 0 1px #c9cdd8, 0 6px 16px #171a2330; }
+  p { margin: 0; padding: 0 16px; font: 26px/32px sans-serif; color: #aab0bf; }
+  iframe { display: block; width: 100%; height: 340px; border: 0; }
+</style>
+</head>
+<body>
+  <div><p>● ● ●</p><iframe src='/'></iframe></div>
+  <div><p>● ● ●</p><iframe src='/'></iframe></div>
+</body>";
