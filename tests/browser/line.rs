@@ -17,6 +17,7 @@ in_each_browser! {
     a_page_that_is_seen_again_or_back_online_asks_at_once
     a_page_without_a_network_says_so_at_once
     a_page_that_the_browser_kept_is_live_again
+    a_page_that_was_kept_without_a_connection_makes_one_at_once
     #[cfg(feature = "cli")] a_frozen_server_is_not_called_live
     the_waits_between_attempts_double_up_to_thirty_seconds
     without_a_websocket_the_count_comes_over_http_with_the_reason
@@ -169,14 +170,34 @@ fn a_page_that_the_browser_kept_is_live_again(browser: &Browser) {
     let window = browser.window();
     window.open(&counter.url());
     window.wait_until(LIVE);
-    window.evaluate("addEventListener('pageshow', ({ persisted }) => { document.title = persisted; })");
+    window.evaluate(NOTE_THE_WAY_BACK);
     window.open(&format!("{}likes", counter.url()));
     counter.likes().like().expect("a like");
     window.go_back();
     window.wait_until(&shows("17"));
     window.wait_until(LIVE);
+    // Firefox keeps none that had a connection.
+    assert_eq!(window.evaluate("document.title === 'true'"), browser.is_chromium());
+}
+
+fn a_page_that_was_kept_without_a_connection_makes_one_at_once(browser: &Browser) {
+    let (puppet, other) = (Puppet::start(), Counter::start("1"));
+    let window = browser.window();
+    window.open(&puppet.url());
+    let mut connection = puppet.next_joined("a", 16, None);
+    window.wait_until(LIVE);
+    window.evaluate(NOTE_THE_WAY_BACK);
+    window.evaluate("Math.random = () => 1_000"); // it waits for very long
+    connection.shut(1001);
+    window.wait_until(RECONNECTING);
+    window.open(&format!("{}healthz", other.url()));
+    window.go_back();
+    let _held = puppet.next_joined("a", 17, None);
+    window.wait_until(LIVE);
     assert_eq!(window.evaluate("document.title"), "true", "it was kept");
 }
+
+const NOTE_THE_WAY_BACK: &str = "addEventListener('pageshow', ({ persisted }) => { document.title = persisted; })";
 
 #[cfg(feature = "cli")]
 fn a_frozen_server_is_not_called_live(browser: &Browser) {
