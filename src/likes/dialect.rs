@@ -24,6 +24,16 @@ pub(crate) struct Personal<'a> {
 }
 
 impl Dialect {
+    pub(crate) const ALL: [Self; DIALECTS] = [Self::Bare, Self::Json];
+
+    /// What the metrics call it.
+    pub(crate) fn transport(self) -> &'static str {
+        match self {
+            Self::Bare => "websocket",
+            Self::Json => "websocket_json",
+        }
+    }
+
     /// Appends the frame of a count.
     pub(crate) fn encode(self, post: &Post, count: Count, personal: Personal<'_>, bytes: &mut Vec<u8>) {
         match self {

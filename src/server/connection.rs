@@ -45,7 +45,7 @@ pub(crate) fn serve(
             Err(RequestError::Refused(refusal)) => {
                 log::debug!("refused a request: {} {}", refusal.status, refusal.problem);
                 let timeout = refusal.status == 408;
-                state.likes.metrics().refused(if timeout { Refused::Timeout } else { Refused::BadRequest });
+                state.refusals.add(if timeout { Refused::Timeout } else { Refused::BadRequest });
                 write(&Response::from(&refusal).encode(false, false, SystemTime::now()))?;
                 close_in_stages(stream, due_in(state.limits.close_within));
                 return Ok(());
@@ -87,7 +87,9 @@ fn watch<'s>(
     early: Vec<u8>,
     peer: &mut Peer<'s>,
 ) {
-    let session = Session { stream, outbox, limits: &state.limits, metrics: state.likes.metrics() };
+    let session =
+        Session { stream, outbox, limits: &state.limits, metrics: state.likes.metrics(), refusals: &state.refusals };
+    let _counted = state.count_watcher(dialect);
     let registration = match dialect {
         Dialect::Bare => peer.watched().join(outbox, None).ok(),
         Dialect::Json => None, // nothing is watched before the client says so
