@@ -21,7 +21,7 @@ use crate::{
         sync::{Arc, Condvar, Mutex, MutexGuard, lock, thread, wait_for},
     },
     limits::due_in,
-    metrics::Metrics,
+    metrics::{Metrics, Queues},
     store::{
         Feed, Reader, Store,
         change::{ChangeKind, Count, Post, VisitorKey},
@@ -141,6 +141,8 @@ pub(crate) struct State {
     /// What others have changed while a batch is saved. It is shown after the batch, whose counts may be older and
     /// would be passed over, and with them which visitors like the posts now.
     by_others: HashMap<Post, Count>,
+    /// Changes that could not be saved, and do not count.
+    not_saved: u64,
     /// Results that somebody who does not wait is to be told.
     answers: Vec<Arc<Results>>,
     /// Why likes cannot be saved just now.
@@ -172,6 +174,8 @@ pub(crate) struct Saving {
     /// The store is at it, so that its outcome is open.
     pub(crate) called: bool,
     pub(crate) since: Instant,
+    /// When the first of its changes was taken.
+    pub(crate) oldest: Option<Instant>,
     /// It has taken longer than [`SAVE_WITHIN`].
     pub(crate) late: bool,
     pub(crate) results: Arc<Results>,
@@ -198,6 +202,15 @@ impl State {
             (None, Some(reason)) => Err(Error::NotSaved(reason.clone())),
             (None, None) => Ok(()),
         }
+    }
+
+    /// What waits, for the metrics.
+    pub(crate) fn queues(&self, now: Instant) -> Queues {
+        let unsaved = self.unsaved();
+        let oldest = self.saving.as_ref().map_or(self.next.since, |saving| saving.oldest).filter(|_| unsaved > 0);
+        let age = |since: Option<Instant>| since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let (unsaved_age, unshown_age) = (age(oldest), age(self.counters.unshown_since()));
+        Queues { unsaved, unsaved_age, unshown_age, not_saved: self.not_saved }
     }
 
     /// Takes all that is to be told and shown, if there is anything.
@@ -253,7 +266,10 @@ impl State {
 
     /// Takes the likes that somebody waits for out of a batch, and tells those who do.
     pub(crate) fn refuse(&mut self, batch: &mut Batch, refusal: &Refusal) {
-        let results = batch.take_awaited(|post, likes| self.counters.forget(post, likes));
+        let results = batch.take_awaited(|post, likes| {
+            self.not_saved += likes;
+            self.counters.forget(post, likes);
+        });
         self.settle(results, Err(refusal.clone()));
     }
 
