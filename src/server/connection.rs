@@ -46,11 +46,12 @@ pub(crate) fn serve(
     match answer_requests(state, stream, kind, early, &mut peer)? {
         Then::End => {}
         Then::Events(watched) => {
+            let _counted = state.count_watcher(Dialect::Events);
             events::show(state, stream, &outbox(Dialect::Events, Some(state.posts.boot())), &watched);
         }
         Then::Session { json, early } => {
             let (dialect, boot) = if json { (Dialect::Json, Some(state.posts.boot())) } else { (Dialect::Bare, None) };
-            watch(state, stream, &outbox(dialect, boot), json, early, &mut peer);
+            watch(state, stream, &outbox(dialect, boot), dialect, early, &mut peer);
         }
     }
     Ok(())
@@ -87,7 +88,7 @@ fn answer_requests(
             Err(RequestError::Refused(refusal)) => {
                 log::debug!("refused a request: {} {}", refusal.status, refusal.problem);
                 let timeout = refusal.status == 408;
-                state.likes.metrics().refused(if timeout { Refused::Timeout } else { Refused::BadRequest });
+                state.refusals.add(if timeout { Refused::Timeout } else { Refused::BadRequest });
                 write(&Response::from(&refusal).encode(false, false, SystemTime::now()))?;
                 close_in_stages(stream, due_in(state.limits.close_within));
                 return Ok(Then::End);
@@ -125,18 +126,20 @@ fn watch<'s>(
     state: &'s State,
     stream: &TcpStream,
     outbox: &Arc<Outbox>,
-    json: bool,
+    dialect: Dialect,
     early: Vec<u8>,
     peer: &mut Peer<'s>,
 ) {
-    let session = Session { stream, outbox, limits: &state.limits, metrics: state.likes.metrics() };
+    let session =
+        Session { stream, outbox, limits: &state.limits, metrics: state.likes.metrics(), refusals: &state.refusals };
+    let _counted = state.count_watcher(dialect);
     // In JSON nothing is watched before the client says so.
-    let registration = if json { None } else { peer.watched().join(outbox, None).ok() };
+    let registration = if dialect == Dialect::Json { None } else { peer.watched().join(outbox, None).ok() };
     if state.is_stopping() {
         // The stop may have told everyone before this one came in.
         state.close(outbox);
     }
-    if json {
+    if dialect == Dialect::Json {
         session.run(early, &mut Watcher::new(state, peer, outbox));
     } else {
         session.run(early, peer);
