@@ -21,7 +21,7 @@ const MARKS: [&str; 2] = ["<!--likes-->", "<!--/likes-->"];
 const POLICY: &str = "default-src 'none'; \
     script-src 'sha256-TxLU3K/Suw3Uykjw6WA33FtNSJDT+aNqp2qCOvG5s5c='; \
     style-src 'sha256-LEDuprtoAbI4tHozqjMn4ehggHX6rxqmAbhdlUsJrVw='; \
-    connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
+    connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'";
 
 /// The page that a server serves at `/` and `/index.html`.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct Page {
     bytes: Vec<u8>,
     /// Where the count stands, if the page marks it.
     count: Option<std::ops::Range<usize>>,
-    /// A page that a user brings gets no content policy, which could stop its own inline script.
+    /// A page that a user brings gets none but for frames: it could stop its own inline script.
     policy: Option<&'static str>,
 }
 
@@ -57,7 +57,8 @@ impl Page {
     }
 
     /// The response to a `GET` of the page, while the count is `likes`; 304 where the client has these very bytes.
-    pub(crate) fn answer(&self, likes: u64, fields: &HeaderMap) -> Response {
+    /// `ancestors` may show it in a frame, besides pages of its own origin.
+    pub(crate) fn answer(&self, likes: u64, ancestors: Option<&str>, fields: &HeaderMap) -> Response {
         let bytes = self.bytes_with(likes);
         let tag = format!("\"{}\"", STANDARD.encode(Sha1::digest(&bytes)));
         // The weak comparison, as RFC 9110 section 13.1.2 asks for.
@@ -66,10 +67,16 @@ impl Page {
         let mut response = Response::new(if known { 304 } else { 200 })
             .field("ETag", tag)
             .field("Cache-Control", "no-cache")
-            .field("Referrer-Policy", "same-origin")
-            .field("X-Frame-Options", "SAMEORIGIN");
+            .field("Referrer-Policy", "same-origin");
+        let own = ancestors.is_none();
+        if own {
+            response = response.field("X-Frame-Options", "SAMEORIGIN"); // it has no word for others
+        }
+        let ancestors = format!("frame-ancestors {}", ancestors.unwrap_or("'self'"));
         if let Some(policy) = self.policy {
-            response = response.field("Content-Security-Policy", policy);
+            response = response.field("Content-Security-Policy", format!("{policy}; {ancestors}"));
+        } else if !own {
+            response = response.field("Content-Security-Policy", ancestors);
         }
         if known { response } else { response.body("text/html; charset=utf-8", bytes) }
     }
@@ -87,7 +94,7 @@ pub(crate) fn icon() -> Response {
 }
 
 /// A number in English, with a comma before every three digits.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(26);
     for (at, digit) in digits.chars().enumerate() {
@@ -157,7 +164,7 @@ mod tests {
         let page = Page::new("hello");
         let status = |lines: &[&str]| {
             let lines = lines.iter().map(|line| (IF_NONE_MATCH, line.parse().unwrap()));
-            page.answer(1, &lines.collect()).status
+            page.answer(1, None, &lines.collect()).status
         };
         let tag = "\"qvTGHdzF6KLavt4PO0gs2a6pQ00=\"";
         assert_eq!(status(&[]), 200);
