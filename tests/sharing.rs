@@ -7,13 +7,15 @@ mod running;
 #[path = "support/scripted.rs"]
 mod scripted;
 
-use client::{Answer, ask, connect, get};
+use client::{Answer, ask, connect, exchange, get};
 use live_likes::{AllowedPosts, Page, Posts, Server};
 use running::{Folder, Running, patient};
 use scripted::{Ending, memory_of_many};
 use std::{
     io::{Read, Write},
     net::SocketAddr,
+    process::{Command, Stdio},
+    thread,
 };
 
 const BLOG: &str = "https://blog.example";
@@ -128,8 +130,67 @@ fn a_preflight_allows_the_fields_that_are_asked_for_and_a_private_network_where_
     let fields = [("Access-Control-Request-Method", "GET"), ("Access-Control-Request-Private-Network", "true")];
     let answer = from(server.addr, BLOG, "OPTIONS", "/likes", &fields);
     assert_eq!(answer.field("Access-Control-Allow-Private-Network"), Some("true"));
+    let answer = from(server.addr, BLOG, "OPTIONS", "/live-likes.js", &fields);
+    assert_eq!((answer.status, readable_by(&answer)), (204, Some(BLOG)));
+    assert_eq!(answer.field("Access-Control-Allow-Private-Network"), Some("true"));
     let answer = from(server.addr, EVIL, "OPTIONS", "/likes", &fields);
     assert_eq!((answer.status, answer.field("Access-Control-Allow-Private-Network")), (403, None));
+}
+
+// --- the button ---
+
+#[test]
+fn the_module_is_there_for_pages_of_any_origin_and_compressed_for_clients_that_take_that() {
+    let server = Running::with(16, |server| server.prefix("counter"));
+    let target = "/counter/live-likes.js";
+    let plain = from(server.addr, "null", "GET", target, &[("Sec-Fetch-Mode", "cors")]);
+    assert_eq!((plain.status, plain.field("Content-Type")), (200, Some("text/javascript; charset=utf-8")));
+    assert_eq!(plain.field("Content-Encoding"), None);
+    let request =
+        format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip, br\r\nConnection: close\r\n\r\n");
+    let bytes = exchange(server.addr, request.as_bytes());
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    let (head, compressed) = (String::from_utf8(bytes[..end].to_vec()).unwrap(), &bytes[end..]);
+    assert!(head.contains("\r\nContent-Encoding: gzip\r\n"), "{head}");
+    assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", compressed.len())), "{head}");
+    assert!(compressed.len() < 6 * 1024, "{} bytes", compressed.len());
+    assert!(unzipped(compressed) == plain.body, "element/live-likes.js has changed: run element/compress");
+    let tag = head.lines().find_map(|line| line.strip_prefix("ETag: ")).unwrap();
+    let plain_tag = plain.field("ETag").unwrap();
+    assert!(tag.starts_with('"') && plain_tag.starts_with('"') && tag != plain_tag, "{tag} {plain_tag}");
+    for coding in ["gzip", "identity"] {
+        let head = ask(server.addr, "HEAD", target, &[("Accept-Encoding", coding)]);
+        assert_eq!(head.field("Content-Encoding"), Some(coding).filter(|coding| *coding == "gzip"));
+        let (own, other) = if coding == "gzip" { (tag, plain_tag) } else { (plain_tag, tag) };
+        assert_eq!(head.field("ETag"), Some(own));
+        for (known, status) in [(own, 304), (other, 200), ("*", 304)] {
+            // A 200 has bytes that are no text.
+            let answer = ask(server.addr, "HEAD", target, &[("Accept-Encoding", coding), ("If-None-Match", known)]);
+            assert_eq!((answer.status, answer.field("ETag")), (status, Some(own)), "{coding} {known}");
+            for (name, value) in [
+                ("Access-Control-Allow-Origin", "*"),
+                ("Cross-Origin-Resource-Policy", "cross-origin"),
+                ("Vary", "Accept-Encoding"),
+                ("Cache-Control", "no-cache"),
+            ] {
+                assert_eq!(answer.field(name), Some(value));
+            }
+        }
+    }
+    assert_eq!(get(server.addr, "/live-likes.js").status, 404);
+    let answer = ask(server.addr, "PUT", target, &[]);
+    assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET, HEAD, OPTIONS")));
+}
+
+/// What others make of compressed bytes.
+fn unzipped(bytes: &[u8]) -> String {
+    let mut gzip = Command::new("gzip").arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut input, bytes) = (gzip.stdin.take().unwrap(), bytes.to_vec());
+    let writer = thread::spawn(move || input.write_all(&bytes));
+    let output = gzip.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
 }
 
 // --- the picture ---

@@ -48,9 +48,8 @@ const OPTIONS: &Method = &Method::OPTIONS;
 fn allow(state: &State, path: &str) -> Option<&'static str> {
     let takes_back = state.posts.remembers_visitors();
     match path {
-        "" | "/" | "/index.html" | "/favicon.ico" | "/likes" | "/likes.svg" | "/healthz" | "/metrics" => {
-            Some("GET, HEAD, OPTIONS")
-        }
+        "" | "/" | "/index.html" | "/live-likes.js" | "/favicon.ico" | "/likes" | "/likes.svg" | "/healthz"
+        | "/metrics" => Some("GET, HEAD, OPTIONS"),
         "/like" if takes_back => Some("PUT, POST, DELETE, OPTIONS"),
         "/like" => Some("PUT, POST, OPTIONS"),
         "/liveLikes" => Some("GET, OPTIONS"),
@@ -124,6 +123,7 @@ fn route(state: &State, request: Request, peer: &mut Peer<'_>) -> Answer {
         ("/" | "/index.html", GET | HEAD) => {
             state.page.answer(state.likes.count(), state.ancestors.as_deref(), &request.fields)
         }
+        ("/live-likes.js", GET | HEAD) => page::module(&request.fields),
         ("/favicon.ico", GET | HEAD) => page::icon(),
         ("/likes", GET | HEAD) if request.accepts("text/event-stream") => match watch(state, request) {
             Ok(watched) => return Answer::Events(events::head(), watched),
@@ -136,7 +136,9 @@ fn route(state: &State, request: Request, peer: &mut Peer<'_>) -> Answer {
         ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request),
         ("/healthz", GET | HEAD) => health(state),
         ("/metrics", GET | HEAD) => metrics(state),
-        ("/likes" | "/like", OPTIONS) if request.fields.contains_key(ORIGIN) => preflight(state, request, allow),
+        ("/likes" | "/like" | "/live-likes.js", OPTIONS) if request.fields.contains_key(ORIGIN) => {
+            preflight(state, request, allow)
+        }
         (_, method) => otherwise(method, allow),
     }
     .into()
@@ -246,7 +248,7 @@ pub(crate) fn sharing<'s>(state: &'s State, request: &Request) -> impl FnOnce(Re
     let path = own(state, &request.target).map(|(path, _)| path);
     let vary = match (path, &request.method) {
         (Some("/likes"), GET | HEAD) => Some("Accept, Origin"),
-        (Some("/likes" | "/like"), _) => Some("Origin"),
+        (Some("/likes" | "/like"), _) | (Some("/live-likes.js"), OPTIONS) => Some("Origin"),
         _ => None,
     };
     let origin = request.fields.get(ORIGIN).filter(|_| vary.is_some());
