@@ -189,11 +189,11 @@ impl Problem {
     fn response(self, state: &State) -> Response {
         match self {
             Self::Request(refusal) => {
-                state.likes.metrics().refused(Refused::BadRequest);
+                state.refusals.add(Refused::BadRequest);
                 (&refusal).into()
             }
             Self::Refused(refused) => {
-                state.likes.metrics().refused(refused.reason());
+                state.refusals.add(refused.reason());
                 let response = Response::error(refused.status(), &refused);
                 match refused.retry_after() {
                     Some(seconds) => response.field("Retry-After", seconds),

@@ -11,6 +11,7 @@ mod fallback;
 mod likes;
 pub(crate) mod page;
 mod peer;
+mod process;
 pub(crate) mod query;
 mod rate;
 mod routes;
@@ -40,7 +41,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// Builds a server out of counters, a page, limits, and the names it answers to.
@@ -218,7 +219,11 @@ impl Server {
             limits: self.limits,
             metrics_apart: false,
             stopping: AtomicBool::new(false),
+            capacity: usize::MAX,
             connections: AtomicUsize::new(0),
+            watchers: Default::default(),
+            refusals: Arc::default(),
+            started: SystemTime::now(),
             dropped: AtomicUsize::new(0),
         })
     }

@@ -281,6 +281,6 @@ fn unavailable(problem: impl std::fmt::Display) -> Response {
 }
 
 fn refuse(state: &State, reason: Refused, response: Response) -> Response {
-    state.likes.metrics().refused(reason);
+    state.refusals.add(reason);
     response
 }
