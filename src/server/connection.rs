@@ -85,11 +85,15 @@ fn answer_requests(
         let request = match reader.request(&state.limits, |request| routes::wants_body(state, request)) {
             Ok(request) => request,
             Err(RequestError::Ended) => return Ok(Then::End),
-            Err(RequestError::Refused(refusal)) => {
+            Err(RequestError::Refused(refusal, request)) => {
                 log::debug!("refused a request: {} {}", refusal.status, refusal.problem);
                 let timeout = refusal.status == 408;
                 state.refusals.add(if timeout { Refused::Timeout } else { Refused::BadRequest });
-                write(&Response::from(&refusal).encode(false, false, SystemTime::now()))?;
+                let mut response = Response::from(&refusal);
+                if let Some(request) = request {
+                    response = routes::sharing(state, &request)(response);
+                }
+                write(&response.encode(false, false, SystemTime::now()))?;
                 close_in_stages(stream, due_in(state.limits.close_within));
                 return Ok(Then::End);
             }
