@@ -40,9 +40,9 @@ pub struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(state: State) -> Self {
-        let capacity = capacity(&state.limits, state.stack(), HELD.load(Ordering::Relaxed));
-        Self { shared: Arc::new(Shared { state, capacity, table: Mutex::default() }) }
+    pub(crate) fn new(mut state: State) -> Self {
+        state.capacity = capacity(&state.limits, state.stack(), HELD.load(Ordering::Relaxed));
+        Self { shared: Arc::new(Shared { state, table: Mutex::default() }) }
     }
 
     /// Serves an accepted connection on the calling thread, until it ends.
@@ -84,8 +84,6 @@ impl Service {
 /// What the connections of a server share, and the table of them.
 struct Shared {
     state: State,
-    /// Connections that this process has room for.
-    capacity: usize,
     table: Mutex<Table>,
 }
 
@@ -110,7 +108,8 @@ pub(crate) enum Kind {
 
 enum Open {
     Http(Arc<TcpStream>),
-    WebSocket(Arc<Outbox>),
+    /// One that is shown counts.
+    Client(Arc<Outbox>),
 }
 
 impl fmt::Debug for Shared {
@@ -127,7 +126,7 @@ impl Service {
         let full = match kind {
             Kind::Public => {
                 table.open.len() - table.metrics >= state.limits.connections
-                    || HELD.load(Ordering::Relaxed) >= self.shared.capacity
+                    || HELD.load(Ordering::Relaxed) >= state.capacity
             }
             Kind::Metrics => table.metrics >= METRICS_CONNECTIONS,
         };
@@ -156,7 +155,7 @@ impl Service {
 
     /// Connections that this process has room for.
     pub(crate) fn capacity(&self) -> usize {
-        self.shared.capacity
+        self.shared.state.capacity
     }
 
     /// Stack of a connection's thread.
@@ -166,7 +165,7 @@ impl Service {
 
     /// Answers 503 without waiting. A new socket's buffer has room for it.
     pub(crate) fn refuse(&self, stream: &TcpStream, problem: &str) {
-        self.shared.state.likes.metrics().refused(Refused::Connections);
+        self.shared.state.refusals.add(Refused::Connections);
         let answer = Response::error(503, problem).field("Retry-After", "10").encode(false, false, SystemTime::now());
         let _ = stream.send_now(&answer);
         let _ = stream.shutdown(Shutdown::Write);
@@ -187,7 +186,7 @@ impl Service {
                 match connection {
                     // One that waits for a request sees its end; one that is being answered ends after the answer.
                     Open::Http(stream) => _ = stream.shutdown(Shutdown::Read),
-                    Open::WebSocket(outbox) => clients.push(outbox.clone()),
+                    Open::Client(outbox) => clients.push(outbox.clone()),
                 }
             }
         }
@@ -202,7 +201,7 @@ impl Service {
         for connection in lock(table).open.values() {
             match connection {
                 Open::Http(stream) => stream.shut_down(),
-                Open::WebSocket(outbox) => outbox.abandon(),
+                Open::Client(outbox) => outbox.abandon(),
             }
         }
         state.likes.flush(deadline.saturating_duration_since(Instant::now())).map(drop)
@@ -220,10 +219,10 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn serve(self, early: Vec<u8>) {
-        let upgraded = |outbox: &Arc<Outbox>| {
-            lock(&self.shared.table).open.insert(self.number, Open::WebSocket(outbox.clone()));
+        let watching = |outbox: &Arc<Outbox>| {
+            lock(&self.shared.table).open.insert(self.number, Open::Client(outbox.clone()));
         };
-        if let Err(e) = connection::serve(&self.shared.state, &self.stream, self.kind, early, upgraded) {
+        if let Err(e) = connection::serve(&self.shared.state, &self.stream, self.kind, early, watching) {
             log::debug!("a connection broke: {e}");
         }
     }
@@ -238,7 +237,7 @@ impl Drop for Entry {
         HELD.fetch_sub(1, Ordering::Relaxed);
         self.shared.state.connections.store(table.open.len(), Ordering::Relaxed);
         drop(table);
-        if let Some(Open::WebSocket(outbox)) = left {
+        if let Some(Open::Client(outbox)) = left {
             // A fan-out may hold it a moment longer; it must not hold the connection open.
             outbox.abandon();
             self.shared.state.dropped.fetch_add(usize::from(outbox.was_dropped()), Ordering::Relaxed);
