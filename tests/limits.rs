@@ -423,6 +423,7 @@ const RANGES: [(&str, Change, Change, Change, Change); 17] = {
     }
     [
         range!(connections, 0, 1, 1_000_000, usize::MAX),
+        range!(connections_per_address, Some(0), Some(1), Some(usize::MAX), Some(0)),
         range!(head_bytes, 255, 256, 1 << 20, usize::MAX),
         range!(target_bytes, 15, 16, 1 << 20, usize::MAX),
         range!(headers, 7, 8, 1000, usize::MAX),

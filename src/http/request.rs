@@ -23,6 +23,8 @@ pub(crate) struct Request {
     pub(crate) fields: HeaderMap,
     /// What the target or the `Host` field names, in the form that [`authority`] gives it.
     pub(crate) host: Option<Authority>,
+    /// The scheme that the client used, where a proxy tells.
+    pub(crate) scheme: Option<&'static str>,
     pub(crate) framing: Framing,
     /// The client holds its body back until it is told to go on (RFC 9110 section 10.1.1).
     pub(crate) expects_continue: bool,
@@ -113,8 +115,8 @@ impl Request {
         // unseen what follows. So where none comes of it, nothing more is read as a request.
         let asks_for_more = fields.contains_key(UPGRADE) || method == Method::CONNECT;
         let keep_alive = version == Version::HTTP_11 && !has_token(&fields, CONNECTION, "close") && !asks_for_more;
-        let body = Vec::new();
-        Ok(Self { method, target, version, fields, host, framing, expects_continue, keep_alive, body })
+        let (scheme, body) = (None, Vec::new());
+        Ok(Self { method, target, version, fields, host, scheme, framing, expects_continue, keep_alive, body })
     }
 
     /// What the body is written in, if that can say something here.

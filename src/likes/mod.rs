@@ -224,6 +224,13 @@ impl Likes {
         lock(&self.core().state).health()
     }
 
+    /// Whether the store has been saving for more than 5 s, and may never come back: for a watchdog. A save that fails
+    /// is tried again, and does not count as one that hangs.
+    #[must_use]
+    pub fn hangs(&self) -> bool {
+        lock(&self.core().state).saving.as_ref().is_some_and(|saving| saving.called && saving.late)
+    }
+
     /// Waits until every like that was taken before the call is saved, and returns the count.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::{
     likes::round::Round,
     likes::sync::{Mutex, lock},
     store::change::{Count, Post, VisitorKey},
+    stream::Stream,
 };
 use std::{
     io,
@@ -36,7 +37,7 @@ pub(crate) trait Wire: Send + Sync {
     fn shut_down(&self);
 }
 
-impl Wire for std::net::TcpStream {
+impl Wire for Stream {
     fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
         // Not `O_NONBLOCK`, which would also change the reads of the connection's own thread.
         use rustix::net::{SendFlags, send};
@@ -44,7 +45,7 @@ impl Wire for std::net::TcpStream {
     }
 
     fn shut_down(&self) {
-        let _ = self.shutdown(std::net::Shutdown::Both);
+        let _ = self.shutdown(rustix::net::Shutdown::Both);
     }
 }
 

@@ -12,12 +12,13 @@ use crate::{
     server::service::Kind,
     server::state::State,
     server::watcher::Watcher,
+    stream::Stream,
     websocket::{Handshake, Session},
 };
 use ::http::Method;
-use std::{io, net::TcpStream, sync::Arc, time::SystemTime};
+use std::{io, sync::Arc, time::SystemTime};
 
-/// Serves a connection until it ends. `early` are bytes that were read from it before; `upgraded` is told the client's
+/// Serves a connection until it ends. `late`: it came after the stop began. `early` are bytes that were read from it before; `upgraded` is told the client's
 /// outbox when it becomes a WebSocket.
 ///
 /// # Errors
@@ -25,17 +26,15 @@ use std::{io, net::TcpStream, sync::Arc, time::SystemTime};
 /// What the socket said, where it broke in the middle of something.
 pub(crate) fn serve(
     state: &State,
-    stream: &Arc<TcpStream>,
+    stream: &Arc<Stream>,
     kind: Kind,
+    late: bool,
     early: Vec<u8>,
     upgraded: impl FnOnce(&Arc<Outbox>),
 ) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let loopback = match state.loopback {
-        Some(loopback) => loopback,
-        None => stream.local_addr()?.ip().to_canonical().is_loopback(),
-    };
-    let mut peer = Peer::new(state, stream.peer_addr()?.ip(), loopback);
+    let loopback = kind == Kind::Public { loopback: true };
+    let mut peer = Peer::new(state, stream.peer(), loopback, late);
+    let is_proxy = state.proxies.trusts(stream.peer());
     let mut reader = RequestReader::new(stream, early);
     let write = |bytes: &[u8]| write_within(stream, bytes, state.limits.write_deadline);
     loop {
@@ -52,9 +51,16 @@ pub(crate) fn serve(
             }
         };
         let (head_only, keep_alive) = (request.method == Method::HEAD, request.keep_alive);
-        let answer = match kind {
-            Kind::Public => routes::answer(state, request, &mut peer),
-            Kind::Metrics => routes::answer_metrics(state, &request),
+        peer.client = state.proxies.client(stream.peer(), &request.fields);
+        // While it is answered, and as long as it is a WebSocket. Whoever is no proxy has a place already.
+        let place = if is_proxy && kind != Kind::Metrics { state.place(peer.client.place) } else { Ok(None) };
+        let answer = match (kind, &place) {
+            (Kind::Metrics, _) => routes::answer_metrics(state, &request),
+            (Kind::Public { .. }, Ok(_)) => routes::answer(state, request, &mut peer),
+            (Kind::Public { .. }, Err(refusal)) => {
+                state.likes.metrics().refused(Refused::Connections);
+                Response::from(refusal).field("Retry-After", "10").into()
+            }
         };
         let response = match answer {
             Answer::Response(response) => response,
@@ -81,7 +87,7 @@ pub(crate) fn serve(
 /// Shows a client the counts, and takes its likes.
 fn watch<'s>(
     state: &'s State,
-    stream: &TcpStream,
+    stream: &Stream,
     outbox: &Arc<Outbox>,
     dialect: Dialect,
     early: Vec<u8>,

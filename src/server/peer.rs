@@ -4,18 +4,22 @@ use crate::{
     error::Error,
     likes::{Answer, Likes},
     metrics::Refused,
+    server::proxies::{Client, Place},
     server::state::State,
     store::change::{self, ChangeKind, Post},
     websocket::{Handler, Message, Refusal, code, parse_like},
 };
-use std::{net::IpAddr, time::Instant};
+use std::time::Instant;
 
 /// The client at the other end of a connection.
 pub(crate) struct Peer<'s> {
     state: &'s State,
-    address: IpAddr,
+    /// Who it is, by its last request.
+    pub(crate) client: Client,
     /// Whether the server is on a loopback address, so that only this machine can reach it.
     pub(crate) loopback: bool,
+    /// It came after the server's stop began.
+    pub(crate) late: bool,
     /// The counter that is watched in bare numbers, and that such likes are for.
     watched: Likes,
     /// Likes taken from this connection.
@@ -110,8 +114,9 @@ impl LikeRefusal {
 }
 
 impl<'s> Peer<'s> {
-    pub(crate) fn new(state: &'s State, address: IpAddr, loopback: bool) -> Self {
-        Self { state, address, loopback, watched: state.likes.clone(), likes: 0 }
+    pub(crate) fn new(state: &'s State, place: Place, loopback: bool, late: bool) -> Self {
+        let client = Client { place, host: None, scheme: None };
+        Self { state, client, loopback, late, watched: state.likes.clone(), likes: 0 }
     }
 
     /// Notes what the client watches in bare numbers.
@@ -156,14 +161,14 @@ impl<'s> Peer<'s> {
             return Err(LikeRefusal::Connection(most));
         }
         if let (Some(rate), Some(most)) = (&self.state.rate, limits.likes_per_second_and_address)
-            && !rate.take(self.address, Instant::now())
+            && !rate.take(self.client.address(), Instant::now())
         {
             return Err(LikeRefusal::Address(most));
         }
         if self.state.is_new(likes) {
             // One that cannot be saved anyway is not held against the address.
             likes.health().map_err(LikeRefusal::Counter)?;
-            if !self.state.new_posts.take(self.address, Instant::now()) {
+            if !self.state.new_posts.take(self.client.address(), Instant::now()) {
                 return Err(LikeRefusal::NewPosts(limits.new_posts_per_hour_and_address));
             }
         }

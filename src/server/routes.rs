@@ -75,7 +75,7 @@ pub(crate) fn wants_body(state: &State, request: &Request) -> bool {
 }
 
 /// Answers a request. Framing has been judged; now the method is, then the host, then the path.
-pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> Answer {
+pub(crate) fn answer(state: &State, mut request: Request, peer: &mut Peer<'_>) -> Answer {
     let own = own(state, &request.target);
     let fallback = state.fallback.as_ref().filter(|_| own.is_none() && request.method != Method::CONNECT);
     let is_known = matches!(
@@ -100,6 +100,10 @@ pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> An
         }
         .into();
     };
+    // Origins are judged by what the client named, which a trusted proxy may tell: after the host, which is judged as it
+    // came, lest a page whose name was made to point here name another.
+    request.host = peer.client.host.take().or(request.host);
+    request.scheme = peer.client.scheme;
     let request = &request;
     let response = match (path, &request.method) {
         ("", GET | HEAD) => Response::new(308).field("Location", format!("{}/", state.prefix)),
@@ -140,7 +144,7 @@ fn like(state: &State, request: &Request, peer: &mut Peer<'_>) -> Response {
     if let Err(refusal) = check_origin(state, request) {
         return refusal;
     }
-    if state.is_stopping() {
+    if peer.late {
         return refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN));
     }
     likes::change(state, request, peer)
@@ -195,7 +199,7 @@ fn preflight(state: &State, request: &Request, allow: &'static str) -> Response 
 fn share(state: &State, request: &Request, response: Response) -> Response {
     let response = response.field("Vary", "Origin");
     match request.fields.get(ORIGIN) {
-        Some(origin) if state.access.origin(origin, request.host.as_ref()) => {
+        Some(origin) if state.access.origin(origin, request.host.as_ref(), request.scheme) => {
             response.field("Access-Control-Allow-Origin", state.access.shared_with(origin))
         }
         _ => response,
@@ -205,7 +209,7 @@ fn share(state: &State, request: &Request, response: Response) -> Response {
 /// Refuses a page of another origin. A request without an origin comes from no page.
 fn check_origin(state: &State, request: &Request) -> Result<(), Response> {
     match request.fields.get(ORIGIN) {
-        Some(origin) if !state.access.origin(origin, request.host.as_ref()) => {
+        Some(origin) if !state.access.origin(origin, request.host.as_ref(), request.scheme) => {
             state.access.log_origin(origin);
             let problem = "likes from pages of this origin are not allowed; --allow-origin ORIGIN allows them";
             Err(refuse(state, Refused::Origin, Response::error(403, problem)))
