@@ -111,8 +111,8 @@ pub(crate) fn answer(state: &State, mut request: Request, peer: &mut Peer<'_>) -
         ("/favicon.ico", GET | HEAD) => page::icon(),
         ("/likes", GET | HEAD) => likes::counts(state, request),
         ("/like", PUT | POST | DELETE) => like(state, request, peer),
-        ("/liveLikes", GET) => return upgrade(state, request),
-        ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request),
+        ("/liveLikes", GET) => return upgrade(state, request, peer),
+        ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request, peer),
         ("/healthz", GET | HEAD) => health(state),
         ("/metrics", GET | HEAD) => metrics(state),
         ("/likes" | "/like", OPTIONS) if request.fields.contains_key(ORIGIN) => preflight(state, request, allow),
@@ -150,7 +150,7 @@ fn like(state: &State, request: &Request, peer: &mut Peer<'_>) -> Response {
     likes::change(state, request, peer)
 }
 
-fn upgrade(state: &State, request: &Request) -> Answer {
+fn upgrade(state: &State, request: &Request, peer: &Peer<'_>) -> Answer {
     let handshake = match websocket::handshake(request) {
         Ok(handshake) => handshake,
         Err(response) => return refuse(state, Refused::BadRequest, response).into(),
@@ -158,7 +158,8 @@ fn upgrade(state: &State, request: &Request) -> Answer {
     if let Err(refusal) = check_origin(state, request) {
         return refusal.into();
     }
-    if state.is_stopping() {
+    // Any other is told so by its close frame.
+    if peer.late {
         return refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN)).into();
     }
     match likes::watched(state, request, handshake.json) {

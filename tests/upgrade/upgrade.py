@@ -41,13 +41,11 @@ class Server:
         self.sockets, self.direct, self.process = [unix, tcp], tcp.getsockname()[1], None
 
     def start(self):
-        first, second = (held.fileno() for held in self.sockets)
-        script = (f"exec 7<&{first} 8<&{second}; exec 3<&7 4<&8 7<&- 8<&-; "
-                  'export LISTEN_PID=$$ LISTEN_FDS=2; exec "$@"')
+        script = 'exec 3<&0 4<&1 </dev/null >/dev/null; export LISTEN_PID=$$ LISTEN_FDS=2; exec "$@"'
         self.process = subprocess.Popen(
             ["sh", "-c", script, "sh", binary, "--db", work / "likes.db", "--trust-proxy", "unix", "--allow-host", HOST,
              "--new-posts-per-hour", "1000000", "--log", "warn"],
-            pass_fds=(first, second), stdout=subprocess.DEVNULL)
+            stdin=self.sockets[0], stdout=self.sockets[1])
 
     async def restart(self):
         """Returns for how long nobody was there."""
@@ -253,7 +251,8 @@ async def main():
         slowest = 0
         for number in range(1, restarts + 1):
             await crowd.like_for_the_pages()
-            await asyncio.sleep(0.5)
+            # As in life, the line has been steady for a while, so that pages do not wait longer each time.
+            await asyncio.sleep(STEADY + 0.5)
             crowd.live_at.clear()
             crowd.opened.clear()
             start = time.monotonic()
