@@ -85,6 +85,9 @@ fn serve(settings: Settings) -> Result<(), Error> {
     for name in settings.allow_origins {
         server = server.allow_origin(name);
     }
+    for name in settings.allow_frames {
+        server = server.allow_frame(name);
+    }
     for name in settings.trusted_proxies {
         server = server.trust_proxy(name);
     }

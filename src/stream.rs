@@ -5,17 +5,38 @@ use rustix::net::{
     sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay},
 };
 use std::{
+    fmt,
     io::{self, Read},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
+
+/// Where a peer is: at an address, or at the other end of a Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Source(pub(crate) Option<IpAddr>);
+
+impl Source {
+    /// The address that limits go by. All who come by a Unix socket have one.
+    pub(crate) fn address(self) -> IpAddr {
+        self.0.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => write!(f, "{address}"),
+            None => f.write_str("unix:"),
+        }
+    }
+}
 
 /// A connected stream socket.
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: OwnedFd,
-    peer: Option<IpAddr>,
+    peer: Source,
 }
 
 impl Stream {
@@ -31,11 +52,10 @@ impl Stream {
         if peer.is_some() {
             set_tcp_nodelay(&socket, true)?;
         }
-        Ok(Self { socket, peer: peer.map(|peer| peer.ip().to_canonical()) })
+        Ok(Self { socket, peer: Source(peer.map(|peer| peer.ip().to_canonical())) })
     }
 
-    /// Where the peer is; `None` on a Unix socket.
-    pub(crate) fn peer(&self) -> Option<IpAddr> {
+    pub(crate) fn peer(&self) -> Source {
         self.peer
     }
 

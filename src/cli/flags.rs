@@ -83,6 +83,13 @@ pub(super) const FLAGS: &[Flag] = &[
         some_name,
         "where they name the client's address: Forwarded, X-Real-IP, or else X-Forwarded-For"
     ),
+    flag!(
+        "allow-frame",
+        "ORIGIN",
+        allow_frames,
+        names,
+        "origin whose pages may show the page in a frame, or *; may be repeated, or a list"
+    ),
     flag!("log", "LEVEL", log, level, "off, error, warn, info or debug, to standard error [info]"),
     flag!("connections", "N", limits.connections, number, "connections held at once [10000]"),
     flag!(

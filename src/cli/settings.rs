@@ -51,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) allow_origins: Vec<String>,
     pub(crate) trusted_proxies: Vec<String>,
     pub(crate) forwarded_header: Option<String>,
+    pub(crate) allow_frames: Vec<String>,
     pub(crate) log: log::LevelFilter,
     pub(crate) limits: Limits,
 }
@@ -69,6 +70,7 @@ impl Default for Settings {
             allow_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             forwarded_header: None,
+            allow_frames: Vec::new(),
             log: log::LevelFilter::Info,
             limits: Limits::default(),
         }

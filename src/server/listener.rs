@@ -105,10 +105,12 @@ impl Listener {
     }
 
     pub(crate) fn accept(&self) -> io::Result<Stream> {
-        match &self.socket {
-            Socket::Internet(listener) => Stream::new(listener.accept()?.0),
-            Socket::Unix(listener) => Stream::new(listener.accept()?.0),
-        }
+        let socket = match &self.socket {
+            Socket::Internet(listener) => OwnedFd::from(listener.accept()?.0),
+            Socket::Unix(listener) => listener.accept()?.0.into(),
+        };
+        // What fails from here on is the connection, which its peer has broken already.
+        Stream::new(socket).map_err(|_| ErrorKind::ConnectionAborted.into())
     }
 }
 

@@ -3,14 +3,17 @@
 mod acceptor;
 pub(crate) mod access;
 pub(crate) mod allowed;
+mod badge;
 mod capacity;
 mod connection;
+mod events;
 mod fallback;
 mod likes;
 pub(crate) mod listener;
 pub(crate) mod page;
 mod peer;
 mod places;
+mod process;
 mod proxies;
 pub(crate) mod query;
 mod rate;
@@ -44,7 +47,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Builds a server out of counters, a page, limits, and the names it answers to.
@@ -65,6 +68,7 @@ pub struct Server {
     limits: Limits,
     hosts: Vec<String>,
     origins: Vec<String>,
+    frames: Vec<String>,
     prefix: String,
     fallback: Option<Fallback>,
     allowed: Option<AllowedPosts>,
@@ -78,10 +82,10 @@ impl Server {
     #[must_use]
     pub fn new(posts: impl Into<Posts>) -> Self {
         let (page, limits) = (Page::default(), Limits::default());
-        let (hosts, origins, proxies) = (Vec::new(), Vec::new(), Vec::new());
+        let (hosts, origins, frames, proxies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (prefix, fallback, allowed, forwarded_header) = (String::new(), None, None, None);
         let posts = posts.into();
-        Self { posts, page, limits, hosts, origins, prefix, fallback, allowed, proxies, forwarded_header }
+        Self { posts, page, limits, hosts, origins, frames, prefix, fallback, allowed, proxies, forwarded_header }
     }
 
     /// Serves this page instead of the built-in one.
@@ -114,6 +118,14 @@ impl Server {
     #[must_use]
     pub fn allow_origin(mut self, name: impl Into<String>) -> Self {
         self.origins.push(name.into());
+        self
+    }
+
+    /// Lets pages of this origin show the page in a frame: named as for [`allow_origin`](Self::allow_origin), or `*` for
+    /// any. Pages of the server's own origin always may.
+    #[must_use]
+    pub fn allow_frame(mut self, name: impl Into<String>) -> Self {
+        self.frames.push(name.into());
         self
     }
 
@@ -233,6 +245,7 @@ impl Server {
             prefix: self.prefix,
             fallback: self.fallback,
             access: Access::new(&self.hosts, &self.origins)?,
+            ancestors: access::ancestors(&self.frames)?,
             proxies: Proxies::new(&self.proxies, self.forwarded_header.as_deref())?,
             allowed: self.allowed,
             rate: self.limits.likes_per_second_and_address.map(|most| Rate::new(most, Duration::from_secs(1))),
@@ -241,7 +254,11 @@ impl Server {
             limits: self.limits,
             metrics_apart: false,
             stopping: AtomicBool::new(false),
+            capacity: usize::MAX,
             connections: AtomicUsize::new(0),
+            watchers: Default::default(),
+            refusals: Arc::default(),
+            started: SystemTime::now(),
             dropped: AtomicUsize::new(0),
         })
     }

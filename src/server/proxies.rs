@@ -6,6 +6,7 @@
 use crate::{
     error::{Error, Result},
     http::request::{authority, is_token, list},
+    stream::Source,
 };
 use ::http::{HeaderMap, HeaderName, uri::Authority};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -13,9 +14,6 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// Where somebody is: an address, or at the other end of a Unix socket.
-pub(crate) type Place = Option<IpAddr>;
 
 /// The proxies that are believed.
 #[derive(Debug)]
@@ -35,29 +33,17 @@ struct Network {
 /// A client, as its connection and the proxies have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Client {
-    pub(crate) place: Place,
+    pub(crate) source: Source,
     /// The host and the scheme that it named, where a proxy says so.
     pub(crate) host: Option<Authority>,
     pub(crate) scheme: Option<&'static str>,
-}
-
-impl Client {
-    /// The address that its limits go by. All who come by a Unix socket, and of whom no proxy tells more, have one.
-    pub(crate) fn address(&self) -> IpAddr {
-        address(self.place)
-    }
-}
-
-/// The address that the limits of a place go by.
-pub(crate) fn address(place: Place) -> IpAddr {
-    place.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))
 }
 
 /// What one proxy says of whom it was asked by.
 #[derive(Clone, Debug, Default)]
 struct Hop {
     /// `None` where it says nothing that can be understood.
-    from: Option<Place>,
+    from: Option<Source>,
     host: Option<Authority>,
     scheme: Option<&'static str>,
 }
@@ -76,13 +62,13 @@ impl Proxies {
     }
 
     /// Whether what comes from there is believed.
-    pub(crate) fn trusts(&self, place: Place) -> bool {
-        place.map_or(self.trusts_unix, |address| self.trusted.iter().any(|network| network.holds(address)))
+    pub(crate) fn trusts(&self, source: Source) -> bool {
+        source.0.map_or(self.trusts_unix, |address| self.trusted.iter().any(|network| network.holds(address)))
     }
 
     /// Who sent a request with these fields over a connection from `peer`.
-    pub(crate) fn client(&self, peer: Place, fields: &HeaderMap) -> Client {
-        let mut client = Client { place: peer, host: None, scheme: None };
+    pub(crate) fn client(&self, peer: Source, fields: &HeaderMap) -> Client {
+        let mut client = Client { source: peer, host: None, scheme: None };
         if !self.trusts(peer) {
             return client;
         }
@@ -93,10 +79,10 @@ impl Proxies {
             client.host = hop.host.or(client.host);
             client.scheme = hop.scheme.or(client.scheme);
             let Some(from) = hop.from else {
-                client.place = peer;
+                client.source = peer;
                 break;
             };
-            client.place = from;
+            client.source = from;
             if !self.trusts(from) {
                 break;
             }
@@ -121,7 +107,7 @@ impl Proxies {
             return lines.flat_map(|line| forwarded(line.as_bytes()).unwrap_or_else(|| vec![Hop::default()])).collect();
         }
         let members = list(fields, self.field.clone()).filter(|member| !member.is_empty());
-        members.map(|member| Hop { from: place(member), ..Hop::default() }).collect()
+        members.map(|member| Hop { from: source(member), ..Hop::default() }).collect()
     }
 }
 
@@ -159,15 +145,15 @@ impl Network {
 }
 
 /// An address with a port or without, or `unix:`, as nginx calls whoever comes by a Unix socket.
-fn place(text: &[u8]) -> Option<Place> {
+fn source(text: &[u8]) -> Option<Source> {
     let text = std::str::from_utf8(text).ok()?;
     if text == "unix:" {
-        return Some(None);
+        return Some(Source(None));
     }
     let bare = || text.parse::<IpAddr>().ok();
     let with_port = || text.parse::<SocketAddr>().ok().map(|addr| addr.ip());
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
-    bare().or_else(with_port).or_else(bracketed).map(|address| Some(address.to_canonical()))
+    bare().or_else(with_port).or_else(bracketed).map(|address| Source(Some(address.to_canonical())))
 }
 
 /// `http` or `https`. Some proxies call those of a WebSocket otherwise.
@@ -188,7 +174,7 @@ fn forwarded(mut rest: &[u8]) -> Option<Vec<Hop>> {
             let value;
             (value, rest) = forwarded_value(rest.strip_prefix(b"=")?)?;
             match name.to_ascii_lowercase().as_slice() {
-                b"for" => hop.from = place(&value),
+                b"for" => hop.from = source(&value),
                 b"host" => hop.host = authority(&value),
                 b"proto" => hop.scheme = scheme(&value),
                 _ => {}
@@ -242,8 +228,7 @@ mod tests {
 
     /// The address that is found behind a peer.
     fn found(proxies: &Proxies, peer: &str, lines: &[(&'static str, &str)]) -> String {
-        let client = proxies.client(place(peer.as_bytes()).unwrap(), &fields(lines));
-        client.place.map_or("unix".to_owned(), |address| address.to_string())
+        proxies.client(source(peer.as_bytes()).unwrap(), &fields(lines)).source.to_string()
     }
 
     #[test]
@@ -262,7 +247,7 @@ mod tests {
             ("fd12::1", &["[2001:db8::1]"], "2001:db8::1"),
             ("fd12::1", &["[2001:DB8:0::1]:443"], "2001:db8::1"),
             ("unix:", &["198.51.100.1, unix:"], "198.51.100.1"),
-            ("unix:", &["unix:"], "unix"),
+            ("unix:", &["unix:"], "unix:"),
             // Not trusted, or nothing to understand: the peer's own.
             ("192.0.2.8", &["198.51.100.1"], "192.0.2.8"),
             ("fe80::1", &["198.51.100.1"], "fe80::1"),
@@ -355,7 +340,7 @@ mod tests {
             ),
             (&standard, "10.0.0.1", &[("x-forwarded-host", "evil.example")], (None, None)),
         ] {
-            let client = proxies.client(place(peer.as_bytes()).unwrap(), &fields(lines));
+            let client = proxies.client(source(peer.as_bytes()).unwrap(), &fields(lines));
             assert_eq!((client.host, client.scheme), wanted, "{lines:?} from {peer}");
         }
     }

@@ -50,9 +50,9 @@ pub struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(state: State) -> Self {
-        let capacity = capacity(&state.limits, state.stack(), HELD.load(Ordering::Relaxed));
-        Self { shared: Arc::new(Shared { state, capacity, table: Mutex::default() }) }
+    pub(crate) fn new(mut state: State) -> Self {
+        state.capacity = capacity(&state.limits, state.stack(), HELD.load(Ordering::Relaxed));
+        Self { shared: Arc::new(Shared { state, table: Mutex::default() }) }
     }
 
     /// Serves an accepted connection, a [`TcpStream`](std::net::TcpStream) or a
@@ -99,8 +99,6 @@ impl Service {
 /// What the connections of a server share, and the table of them.
 struct Shared {
     state: State,
-    /// Connections that this process has room for.
-    capacity: usize,
     table: Mutex<Table>,
 }
 
@@ -126,7 +124,8 @@ pub(crate) enum Kind {
 
 enum Open {
     Http(Arc<Stream>),
-    WebSocket(Arc<Outbox>),
+    /// One that is shown counts.
+    Client(Arc<Outbox>),
 }
 
 impl fmt::Debug for Shared {
@@ -148,7 +147,7 @@ impl Service {
         let full = match kind {
             Kind::Public { .. } => {
                 table.open.len() - table.metrics >= state.limits.connections
-                    || HELD.load(Ordering::Relaxed) >= self.shared.capacity
+                    || HELD.load(Ordering::Relaxed) >= state.capacity
             }
             Kind::Metrics => table.metrics >= METRICS_CONNECTIONS,
         };
@@ -177,7 +176,7 @@ impl Service {
 
     /// Connections that this process has room for.
     pub(crate) fn capacity(&self) -> usize {
-        self.shared.capacity
+        self.shared.state.capacity
     }
 
     /// Stack of a connection's thread.
@@ -187,7 +186,7 @@ impl Service {
 
     /// Answers without waiting. A new socket's buffer has room for it.
     pub(crate) fn refuse(&self, stream: &Stream, refusal: &Refusal) {
-        self.shared.state.likes.metrics().refused(Refused::Connections);
+        self.shared.state.refusals.add(Refused::Connections);
         let answer = Response::from(refusal).field("Retry-After", "10").encode(false, false, SystemTime::now());
         let _ = stream.send_now(&answer);
         let _ = stream.shutdown(Shutdown::Write);
@@ -207,7 +206,7 @@ impl Service {
             state.stopping.store(true, Ordering::SeqCst);
             // Any other connection ends after its next response.
             clients.extend(table.open.values().filter_map(|connection| match connection {
-                Open::WebSocket(outbox) => Some(outbox.clone()),
+                Open::Client(outbox) => Some(outbox.clone()),
                 Open::Http(_) => None,
             }));
         }
@@ -232,7 +231,7 @@ impl Service {
         for connection in lock(table).open.values() {
             match connection {
                 Open::Http(stream) => stream.shut_down(),
-                Open::WebSocket(outbox) => outbox.abandon(),
+                Open::Client(outbox) => outbox.abandon(),
             }
         }
         state.likes.flush(deadline.saturating_duration_since(Instant::now())).map(drop)
@@ -252,10 +251,10 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn serve(self, early: Vec<u8>) {
-        let upgraded = |outbox: &Arc<Outbox>| {
-            lock(&self.shared.table).open.insert(self.number, Open::WebSocket(outbox.clone()));
+        let watching = |outbox: &Arc<Outbox>| {
+            lock(&self.shared.table).open.insert(self.number, Open::Client(outbox.clone()));
         };
-        if let Err(e) = connection::serve(&self.shared.state, &self.stream, self.kind, self.late, early, upgraded) {
+        if let Err(e) = connection::serve(&self.shared.state, &self.stream, self.kind, self.late, early, watching) {
             log::debug!("a connection broke: {e}");
         }
     }
@@ -270,7 +269,7 @@ impl Drop for Entry {
         HELD.fetch_sub(1, Ordering::Relaxed);
         self.shared.state.connections.store(table.open.len(), Ordering::Relaxed);
         drop(table);
-        if let Some(Open::WebSocket(outbox)) = left {
+        if let Some(Open::Client(outbox)) = left {
             // A fan-out may hold it a moment longer; it must not hold the connection open.
             outbox.abandon();
             self.shared.state.dropped.fetch_add(usize::from(outbox.was_dropped()), Ordering::Relaxed);

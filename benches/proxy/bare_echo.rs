@@ -1,4 +1,4 @@
-//! A bare WebSocket echo on a Unix socket, for `benches/proxy.py`: tungstenite, a thread each, and nothing else.
+//! A bare WebSocket echo on a Unix socket, for `benches/proxy/run`: tungstenite, a thread each, and nothing else.
 
 use std::{os::unix::net::UnixListener, thread};
 
