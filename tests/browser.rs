@@ -4,6 +4,8 @@
 
 #[path = "support/browser.rs"]
 mod browser;
+#[path = "browser/events.rs"]
+mod events;
 #[path = "browser/likes.rs"]
 mod likes;
 #[path = "browser/line.rs"]

@@ -510,11 +510,16 @@ pub(crate) mod tests {
             self.inner.lock().unwrap().sends
         }
 
-        /// The payloads of the frames that came through, control frames as `(opcode)payload`.
+        /// The payloads of the frames that came through, control frames as `(opcode)payload`; or the data of the events.
         pub(crate) fn frames(&self) -> Vec<String> {
             let inner = self.inner.lock().unwrap();
             let mut rest = inner.taken.as_slice();
             let mut frames = Vec::new();
+            while let Some(end) = rest.windows(2).position(|end| end == b"\n\n").filter(|_| rest[0] < 0x80) {
+                frames
+                    .extend(rest[..end].strip_prefix(b"data: ").map(|data| String::from_utf8_lossy(data).into_owned()));
+                rest = &rest[end + 2..];
+            }
             while let [first, length, tail @ ..] = rest {
                 assert!(first & 0x80 != 0 && *length <= 125, "a whole short frame: {first:#x} {length}");
                 let Some((payload, tail)) = tail.split_at_checked(usize::from(*length)) else { break };
@@ -793,6 +798,18 @@ pub(crate) mod tests {
         assert_eq!(outbox.push(&[0x89, 0]), Standing::Gone);
         assert_eq!(pipe.frames(), ["16", "(8)\u{3}\u{fffd}over"]);
         assert!(outbox.is_closing());
+    }
+
+    #[test]
+    fn a_stream_of_events_ends_with_its_wire() {
+        let pipe = Pipe::new(100);
+        let outbox = Outbox::new(pipe.clone(), DEADLINE, Dialect::Events, None);
+        let slot = outbox.open(Post::default(), None);
+        outbox.begin(slot, count(16), None);
+        assert_eq!(outbox.close(Some(1001), "over").standing, Standing::Gone);
+        outbox.offer(slot, &only(17));
+        assert_eq!(pipe.frames(), [r#"{"type":"count","numLikes":16,"version":16}"#]);
+        assert!(pipe.is_down() && !outbox.was_dropped());
     }
 
     #[test]
