@@ -7,6 +7,7 @@ use crate::{
     likes::outbox::Outbox,
     limits::due_in,
     metrics::Refused,
+    server::access_log::{self, Asked},
     server::peer::Peer,
     server::routes::{self, Answer},
     server::service::Kind,
@@ -35,7 +36,8 @@ pub(crate) fn serve(
         Some(loopback) => loopback,
         None => stream.local_addr()?.ip().to_canonical().is_loopback(),
     };
-    let mut peer = Peer::new(state, stream.peer_addr()?.ip(), loopback);
+    let address = stream.peer_addr()?.ip();
+    let mut peer = Peer::new(state, address, loopback);
     let mut reader = RequestReader::new(stream, early);
     let write = |bytes: &[u8]| write_within(stream, bytes, state.limits.write_deadline);
     loop {
@@ -46,12 +48,20 @@ pub(crate) fn serve(
                 log::debug!("refused a request: {} {}", refusal.status, refusal.problem);
                 let timeout = refusal.status == 408;
                 state.refusals.add(if timeout { Refused::Timeout } else { Refused::BadRequest });
-                write(&Response::from(&refusal).encode(false, false, SystemTime::now()))?;
+                let response = Response::from(&refusal).encode(false, false, SystemTime::now());
+                access_log::refused(address, refusal.status, response.len());
+                write(&response)?;
                 close_in_stages(stream, due_in(state.limits.close_within));
                 return Ok(());
             }
         };
         let (head_only, keep_alive) = (request.method == Method::HEAD, request.keep_alive);
+        let asked = Asked::by(&request);
+        let log = |status, bytes: &[u8]| {
+            if let Some(asked) = asked {
+                asked.answered(address, status, bytes.len());
+            }
+        };
         let answer = match kind {
             Kind::Public => routes::answer(state, request, &mut peer),
             Kind::Metrics => routes::answer_metrics(state, &request),
@@ -59,6 +69,7 @@ pub(crate) fn serve(
         let response = match answer {
             Answer::Response(response) => response,
             Answer::Upgrade(Handshake { response, json }, likes) => {
+                log(101, &response);
                 write(&response)?;
                 let (dialect, boot) =
                     if json { (Dialect::Json, Some(state.posts.boot())) } else { (Dialect::Bare, None) };
@@ -70,7 +81,9 @@ pub(crate) fn serve(
             }
         };
         let keep_alive = keep_alive && !state.is_stopping();
-        write(&response.encode(head_only, keep_alive, SystemTime::now()))?;
+        let bytes = response.encode(head_only, keep_alive, SystemTime::now());
+        log(response.status, &bytes);
+        write(&bytes)?;
         if !keep_alive {
             close_in_stages(stream, due_in(state.limits.close_within));
             return Ok(());
