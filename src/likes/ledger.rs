@@ -417,7 +417,7 @@ impl Core {
     }
 
     /// Notes that the batch that is being saved has taken too long, if it has, and tells those who wait. Returns when
-    /// it is to be looked at again, and whether this was the moment.
+    /// it is to be looked at again, and whether this was the moment and no fault was known before.
     pub(crate) fn look_at_save(&self, state: &mut State, now: Instant) -> (Option<Instant>, bool) {
         let Some(saving) = state.saving.as_mut().filter(|saving| !saving.late) else { return (None, false) };
         let due = saving.since + SAVE_WITHIN;
@@ -429,9 +429,10 @@ impl Core {
         let results = saving.results.clone();
         state.settle(results, Err(Refusal::Unknown(problem.clone())));
         state.refuse_gathering(&Refusal::NotSaved(problem.clone()));
+        let is_new = state.fault.is_none();
         state.fault.get_or_insert(problem);
         self.progress.notify_all();
-        (None, true)
+        (None, is_new)
     }
 
     fn changed_by_others(&self, post: &Post, count: Count) {
@@ -481,6 +482,7 @@ impl Core {
         self.work.notify_one();
         let (called, unsaved) = (state.saving.as_ref().is_some_and(|saving| saving.called), state.unsaved());
         state.refuse_gathering(&Refusal::NotSaved(CLOSED.to_owned()));
+        self.saved.notify_one();
         if called {
             Err(Error::Unknown(state.not_saved(unsaved, "may be saved or not")))
         } else {

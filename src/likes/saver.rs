@@ -113,6 +113,7 @@ impl<'c, S: Store> Saver<'c, S> {
                 (saving.called, saving.likes) = (false, batch.likes());
             }
             core.progress.notify_all();
+            core.saved.notify_one(); // there may be refusals to tell
             if state.fault.replace(problem.clone()).is_none() {
                 drop(state);
                 log::error!("likes cannot be saved: {problem}");

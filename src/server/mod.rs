@@ -6,6 +6,7 @@ mod access_log;
 pub(crate) mod allowed;
 mod capacity;
 mod connection;
+mod events;
 mod fallback;
 mod likes;
 pub(crate) mod page;
