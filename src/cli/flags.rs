@@ -1,12 +1,12 @@
 //! All flags, in one table: a row names, explains and reads a flag and its environment variable.
 
-use super::{Addr, Settings, commands::COMMANDS};
+use super::{Addr, Settings, commands::COMMANDS, logger::Format};
 use std::{fmt::Write, path::PathBuf, str::FromStr, time::Duration};
 
 /// A flag. Its environment variable is `LIVE_LIKES_` and its name in capitals.
 pub(super) struct Flag {
     pub(super) name: &'static str,
-    /// What the help calls its value: `FILE`.
+    /// What the help calls its value: `FILE`. A switch has none.
     pub(super) value: &'static str,
     pub(super) help: &'static str,
     /// Reads a value into the settings.
@@ -90,7 +90,9 @@ pub(super) const FLAGS: &[Flag] = &[
         names,
         "origin whose pages may show the page in a frame, or *; may be repeated, or a list"
     ),
-    flag!("log", "LEVEL", log, level, "off, error, warn, info or debug, to standard error [info]"),
+    flag!("log", "LEVEL", log.level, level, "off, error, warn, info or debug, to standard error [info]"),
+    flag!("log-format", "FORMAT", log.format, format, "text, or json: an object a line [text]"),
+    flag!("access-log", "", log.access, switch, "log each request too: address, method, path, status, bytes, seconds"),
     flag!("connections", "N", limits.connections, number, "connections held at once [10000]"),
     flag!(
         "connections-per-address",
@@ -200,6 +202,24 @@ fn level(field: &mut log::LevelFilter, text: &str) -> Read {
     Ok(())
 }
 
+fn format(field: &mut Format, text: &str) -> Read {
+    *field = match text {
+        "text" => Format::Text,
+        "json" => Format::Json,
+        _ => return Err("text or json"),
+    };
+    Ok(())
+}
+
+fn switch(field: &mut bool, text: &str) -> Read {
+    *field = match text {
+        "on" => true,
+        "off" => false,
+        _ => return Err("on or off"),
+    };
+    Ok(())
+}
+
 fn number<T: FromStr>(field: &mut T, text: &str) -> Read {
     *field = text.parse().map_err(|_| "a whole number")?;
     Ok(())
@@ -216,6 +236,11 @@ fn seconds(field: &mut Duration, text: &str) -> Read {
 }
 
 impl Flag {
+    /// Whether its name alone turns something on.
+    pub(super) fn is_switch(&self) -> bool {
+        self.value.is_empty()
+    }
+
     /// The name of its environment variable.
     pub(super) fn variable(&self) -> String {
         format!("LIVE_LIKES_{}", self.name.to_ascii_uppercase().replace('-', "_"))
