@@ -46,6 +46,8 @@ macro_rules! in_chromium {
 
 #[path = "support/browser.rs"]
 mod browser;
+#[path = "browser/events.rs"]
+mod events;
 #[path = "browser/likes.rs"]
 mod likes;
 #[path = "browser/line.rs"]
