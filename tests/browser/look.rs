@@ -16,6 +16,7 @@ in_each_browser! {
 in_chromium! {
     nothing_moves_whatever_changes
     a_storm_of_likes_leaves_the_page_time_and_memory
+    axe_finds_no_fault_in_any_state
     the_number_rolls_unless_that_is_not_wanted
     forced_colours_paper_and_right_to_left_lose_nothing
     text_can_be_read_in_both_colour_schemes_and_nothing_moves_for_who_wants_it_still
@@ -294,6 +295,43 @@ fn text_can_be_read_in_both_colour_schemes_and_nothing_moves_for_who_wants_it_st
         window.wait_until(RECONNECTING);
         window.evaluate(&format!("document.querySelector('{NOTE}').textContent = 'Please try again.'"));
         look(window, when);
+    }
+}
+
+/// What axe-core holds against the page, at levels A and AA and as best practice, in each of its states.
+fn axe_finds_no_fault_in_any_state(browser: &Browser) {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/target/axe/node_modules/axe-core/axe.min.js");
+    let Ok(axe) = fs::read_to_string(file) else {
+        eprintln!("nothing is tested here: `npm install --prefix target/axe axe-core@4.14.1` gets axe-core");
+        return;
+    };
+    let counter = Counter::start("16");
+    let window = browser.window();
+    window.prefer(&[("prefers-reduced-motion", "reduce")]);
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    window.evaluate(&format!("{axe}; 0"));
+    for scheme in ["light", "dark"] {
+        window.prefer(&[("prefers-color-scheme", scheme), ("prefers-reduced-motion", "reduce")]);
+        let found = window.evaluate(
+            "(async () => {
+               const found = [];
+               let looked = 0;
+               for (const state of ['live', 'connecting', 'reconnecting', 'offline'])
+                 for (const pending of [undefined, true, false])
+                   for (const liked of [false, true]) for (const toggle of [true, false]) {
+                     const refused = liked ? { problem: 'likes cannot be saved just now' } : undefined;
+                     post = { state, pending, liked, toggle, refused };
+                     showState();
+                     const { violations, passes } = await axe.run();
+                     looked += passes.length;
+                     for (const { id, nodes } of violations)
+                       found.push([id, nodes[0].html, state, pending, liked, toggle].join(' '));
+                   }
+               return looked > 500 ? found.join('\\n') : `only ${looked} rules applied`;
+             })()",
+        );
+        assert_eq!(found, "", "{scheme}");
     }
 }
 

@@ -132,8 +132,8 @@ impl Browser {
     }
 }
 
-/// That Firefox asks nobody for anything.
-const FIREFOX_PREFERENCES: [(&str, &str); 18] = [
+/// That Firefox asks nobody for anything, and adds no waits of its own to those of a page that connects again.
+const FIREFOX_PREFERENCES: [(&str, &str); 19] = [
     ("app.normandy.enabled", "false"),
     ("app.update.enabled", "false"),
     ("browser.aboutwelcome.enabled", "false"),
@@ -150,6 +150,7 @@ const FIREFOX_PREFERENCES: [(&str, &str); 18] = [
     ("extensions.update.enabled", "false"),
     ("network.captive-portal-service.enabled", "false"),
     ("network.connectivity-service.enabled", "false"),
+    ("network.websocket.delay-failed-reconnects", "false"),
     ("services.settings.server", "\"data:,#\""),
     ("toolkit.telemetry.enabled", "false"),
 ];
