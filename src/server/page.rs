@@ -31,8 +31,8 @@ const MARKS: [&str; 2] = ["<!--likes-->", "<!--/likes-->"];
 /// The content policy of the built-in page: its own script and style, by their hashes, the module, which is the only
 /// script that this server has, and nothing else.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-9ZZPIwOQBKFi+Dfrq7ss8DEB4tDQVHq1tBcD2HTZWrA=' 'self'; \
-    style-src 'sha256-LEDuprtoAbI4tHozqjMn4ehggHX6rxqmAbhdlUsJrVw='; \
+    script-src 'sha256-RC6DpOXcL6nOZ5VAj2aq+QX0Ei5LVNmKLT291jSOZC8=' 'self'; \
+    style-src 'sha256-vBY/3xKnvYKXBY/CGgMshQdg16xsB3qXIoGEphuwJ84='; \
     connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'";
 
 /// The page that a server serves at `/` and `/index.html`.
