@@ -134,7 +134,7 @@ class Connection {
     if (!post) {
       this.posts.set(name, (post = new Post(this, name)));
       if (this.posts.size === 1) this.begin();
-      else if (this.joined) this.sendWatch(post);
+      else if (this.isOpen) this.sendWatch(post);
       else if (this.stream) this.listen();
     }
     post.watchers.add(changed);
@@ -143,7 +143,7 @@ class Connection {
 
   leave(post) {
     if (post.watchers.size || post.wish || !this.posts.delete(post.name)) return;
-    if (this.joined) this.send('unwatch', post);
+    if (this.isOpen) this.send('unwatch', post);
     if (this.posts.size) return;
     clearInterval(this.ticking);
     this.close();
@@ -215,6 +215,8 @@ class Connection {
 
   // --- the socket ---
 
+  get isOpen() { return this.socket?.readyState === WebSocket.OPEN; }
+
   open() {
     clearTimeout(this.waiting);
     this.dropSocket();
@@ -274,6 +276,7 @@ class Connection {
       this.trouble = this.askedAt = undefined;
       this.dropStream();
       this.revive();
+      this.changed();
     } else if (message.type === 'pong') {
       this.askedAt = undefined;
       this.revive();
@@ -327,7 +330,7 @@ class Connection {
     if (!wish.visitor) {
       const remembers = Boolean(post.toggle);
       const visitor = this.remembers === false ? this.own : this.visitor;
-      Object.assign(wish, { visitor, remembers, boot: this.boot, at: Date.now() });
+      Object.assign(wish, { visitor, remembers, boot: this.boot, at: Date.now(), began: performance.now() });
       if (remembers) this.keep();
     }
     const { like, visitor, seq } = wish;
@@ -338,8 +341,10 @@ class Connection {
 
   // The answer was lost with its connection. Said again a like counts once, as long as the server knows who gave it.
   tellAgain(post) {
-    const { visitor, at, boot, remembers } = post.wish;
-    if (!visitor || (remembers && this.remembers) || (boot && boot === this.boot && since(at) < FORGETS)) this.tell(post);
+    const { visitor, at, began, boot, remembers } = post.wish;
+    // By the clock, which runs while a computer sleeps, and by the time that nobody can set back.
+    const age = Math.max(since(at), performance.now() - began);
+    if (!visitor || (remembers && this.remembers) || (boot && boot === this.boot && age < FORGETS)) this.tell(post);
     else post.settle({ status: 0, problem: LOST });
   }
 
@@ -367,7 +372,7 @@ class Connection {
     const visitor = this.kept().visitor ?? this.visitor ?? (needed ? this.own : undefined);
     if (visitor === this.visitor) return;
     this.visitor = visitor;
-    if (this.joined) this.posts.forEach((post) => this.sendWatch(post));
+    if (this.isOpen) this.posts.forEach((post) => this.sendWatch(post));
     else if (this.stream) this.listen();
   }
 
@@ -431,7 +436,7 @@ class Connection {
       const trouble = barred || (await refusal(response)) || { status: 0, problem: BLOCKED };
       if (stream === this.stream) this.trouble = trouble;
       this.changed();
-      if (response.ok && response.headers.get('Content-Type') === 'text/event-stream') {
+      if (response.ok && response.headers.get('Content-Type')?.startsWith('text/event-stream')) {
         await this.read(response.body, () => { clearTimeout(late); return stream === this.stream; });
       } else if (response.ok) {
         const message = parse(await response.text());

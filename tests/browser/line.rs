@@ -28,6 +28,7 @@ in_each_browser! {
     a_proxy_that_changes_the_host_is_told_of
     without_websockets_the_page_is_live_by_events_and_likes_by_http
     the_page_works_under_a_prefix
+    a_page_from_a_file_says_where_it_works
 }
 
 in_chromium! {
@@ -389,6 +390,13 @@ fn a_proxy_that_changes_the_host_is_told_of(browser: &Browser) {
     counter.likes().like().expect("a like");
     window.wait_until(&shows("1,017"));
     assert_eq!(window.evaluate(RECONNECTING), true);
+}
+
+fn a_page_from_a_file_says_where_it_works(browser: &Browser) {
+    let window = browser.window();
+    window.open(&format!("file://{}/index.html", env!("CARGO_MANIFEST_DIR")));
+    window.wait_until(&format!("document.querySelector('{NOTE}').textContent.includes('http://localhost:3000/')"));
+    assert_eq!(window.evaluate("document.querySelector('.tweet__footer__status')"), serde_json::Value::Null);
 }
 
 fn the_page_works_under_a_prefix(browser: &Browser) {
