@@ -682,6 +682,32 @@ fn a_database_that_may_not_be_written_is_refused() {
 }
 
 #[test]
+fn a_database_that_this_user_may_not_write_is_refused_until_it_may() {
+    let folder = Folder::new();
+    let path = folder.join("likes.db");
+    open(&path).save(&[likes("a", 1)]);
+    fs::remove_file(folder.join("likes.db.lock")).unwrap();
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(&folder, 0o777);
+    set_mode(&path, 0o444);
+    let before = state(&path);
+    let as_nobody = || {
+        // Root may write in spite of the mode. This thread alone becomes somebody else.
+        if rustix::process::geteuid().is_root() {
+            let nobody = rustix::process::Uid::from_raw(65_534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        }
+        SqliteStore::open(&path, StoreLimits::default()).map(drop).unwrap_err().to_string()
+    };
+    let told = std::thread::scope(|scope| scope.spawn(as_nobody).join().unwrap());
+    assert!(told.contains("cannot write it"), "{told}");
+    assert_eq!(state(&path), before);
+    assert_eq!(folder.names(), ["likes.db", "likes.db.lock"], "no log that is read-only too");
+    set_mode(&path, 0o644);
+    assert_eq!(read(&open(&path), ["a"]), [(1, 1)]);
+}
+
+#[test]
 fn a_second_server_is_refused_and_other_programs_are_not() {
     let folder = Folder::new();
     let path = folder.join("likes.db");

@@ -264,13 +264,16 @@ class WebSocket:
         return (begin, end) if len(self.buffer) >= end else None
 
     def frame(self):
-        """The next frame."""
+        """The next frame. Pings are answered."""
         while not (bounds := self.bounds()):
             self.receive()
         opcode, (begin, end) = self.buffer[0] & 15, bounds
         payload, self.buffer = self.buffer[begin:end], self.buffer[end:]
         if opcode == 8:
             raise Ended(int.from_bytes(payload[:2], "big"))
+        if opcode == 9:
+            self.send(10, payload)
+            return self.frame()
         return opcode, payload
 
     def count(self):
