@@ -7,7 +7,7 @@
 use crate::http::{Refusal, body::Framing};
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE},
+    header::{ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE},
     uri::Authority,
 };
 use std::net::Ipv6Addr;
@@ -23,6 +23,9 @@ pub(crate) struct Request {
     pub(crate) fields: HeaderMap,
     /// What the target or the `Host` field names, in the form that [`authority`] gives it.
     pub(crate) host: Option<Authority>,
+    /// The host and the scheme that the client named, where a proxy in front tells.
+    pub(crate) forwarded_host: Option<Authority>,
+    pub(crate) scheme: Option<&'static str>,
     pub(crate) framing: Framing,
     /// The client holds its body back until it is told to go on (RFC 9110 section 10.1.1).
     pub(crate) expects_continue: bool,
@@ -113,8 +116,24 @@ impl Request {
         // unseen what follows. So where none comes of it, nothing more is read as a request.
         let asks_for_more = fields.contains_key(UPGRADE) || method == Method::CONNECT;
         let keep_alive = version == Version::HTTP_11 && !has_token(&fields, CONNECTION, "close") && !asks_for_more;
-        let body = Vec::new();
-        Ok(Self { method, target, version, fields, host, framing, expects_continue, keep_alive, body })
+        Ok(Self {
+            method,
+            target,
+            version,
+            fields,
+            host,
+            forwarded_host: None,
+            scheme: None,
+            framing,
+            expects_continue,
+            keep_alive,
+            body: Vec::new(),
+        })
+    }
+
+    /// The host that the client named, by which it knows the server's own pages.
+    pub(crate) fn called_host(&self) -> Option<&Authority> {
+        self.forwarded_host.as_ref().or(self.host.as_ref())
     }
 
     /// What the body is written in, if that can say something here.
@@ -123,6 +142,11 @@ impl Request {
         let is = |name| kind.eq_ignore_ascii_case(name);
         let json = || is("application/json").then_some(Content::Json);
         is("application/x-www-form-urlencoded").then_some(Content::Form).or_else(json)
+    }
+
+    /// Whether `Accept` names this media type, whatever else it names.
+    pub(crate) fn accepts(&self, kind: &str) -> bool {
+        weight(&self.fields, ACCEPT, kind).is_some_and(|weight| weight > 0.0)
     }
 
     /// Whether the client asks to turn the connection into a WebSocket (RFC 6455 section 4.2.1).
@@ -138,6 +162,16 @@ pub(crate) fn list(fields: &HeaderMap, name: HeaderName) -> impl Iterator<Item =
         .into_iter()
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
+}
+
+/// The weight that a list gives a member, from 0 to 1; `None` where it does not name it (RFC 9110 section 12.4.2).
+pub(crate) fn weight(fields: &HeaderMap, name: HeaderName, member: &str) -> Option<f32> {
+    list(fields, name).find_map(|entry| {
+        let mut parts = entry.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        parts.next().filter(|named| named.eq_ignore_ascii_case(member.as_bytes()))?;
+        let weight = parts.find_map(|part| part.strip_prefix(b"q=").or(part.strip_prefix(b"Q=")));
+        Some(weight.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(1.0))
+    })
 }
 
 fn has_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
