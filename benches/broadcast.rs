@@ -25,6 +25,8 @@ mod limits;
 mod metrics;
 #[path = "../src/store/mod.rs"]
 mod store;
+#[path = "../src/stream.rs"]
+mod stream;
 
 use crate::{
     likes::{
@@ -35,6 +37,7 @@ use crate::{
         round::{Round, Steps},
     },
     store::change::{Count, Post},
+    stream::Stream,
 };
 use rustix::{
     net::{
@@ -274,7 +277,7 @@ fn took(clock: ClockId, work: impl FnOnce() -> u64) -> Duration {
     now() - start
 }
 
-fn send_to_each(sockets: &[Arc<TcpStream>], bytes: &[u8]) -> u64 {
+fn send_to_each(sockets: &[Arc<Stream>], bytes: &[u8]) -> u64 {
     for socket in sockets {
         let _ = std::hint::black_box(send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL));
     }
@@ -292,10 +295,10 @@ struct FanOut {
 
 impl FanOut {
     /// Registers a client for each socket, and shows it the count 16.
-    fn new(sockets: &[Arc<TcpStream>], dialect: Dialect) -> Self {
+    fn new(sockets: &[Arc<Stream>], dialect: Dialect) -> Self {
         const DEADLINE: Duration = Duration::from_secs(3600);
         let audience = Arc::<Audience>::default();
-        let outbox = |socket: &Arc<TcpStream>| Arc::new(Outbox::new(socket.clone(), DEADLINE, dialect, None));
+        let outbox = |socket: &Arc<Stream>| Arc::new(Outbox::new(socket.clone(), DEADLINE, dialect, None));
         let outboxes: Vec<_> = sockets.iter().map(outbox).collect();
         let register = |outbox: &Arc<Outbox>| {
             let registration = audience.join(outbox.clone(), outbox.open(POST.clone(), None));
@@ -338,7 +341,7 @@ fn round_of(post: &Post, count: u64, likes: u64) -> Round {
 
 /// Connected pairs of sockets, set as the server sets its own.
 struct Sockets {
-    servers: Vec<Arc<TcpStream>>,
+    servers: Vec<Arc<Stream>>,
     clients: Vec<TcpStream>,
 }
 
@@ -350,7 +353,7 @@ impl Sockets {
         for _ in 0..count {
             clients.push(TcpStream::connect(address).expect("a descriptor: raise `ulimit -n`"));
             let (server, _) = listener.accept().expect("a descriptor: raise `ulimit -n`");
-            server.set_nodelay(true).expect("a TCP socket");
+            let server = Stream::new(server).expect("a TCP socket");
             set_socket_send_buffer_size(&server, 16 * 1024).expect("a TCP socket");
             servers.push(Arc::new(server));
         }

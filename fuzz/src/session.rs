@@ -20,6 +20,7 @@ use crate::{
         Store,
         change::{self, BatchId, Change, ChangeKind, Count, Post, VisitorKey},
     },
+    stream::Stream,
     websocket::{ClientMessage, Kind as Says},
 };
 use serde_json::{Value, json};
@@ -84,7 +85,7 @@ struct House {
     limits: Limits,
     listener: TcpListener,
     /// Connections to be served, with the bytes that were read from them before.
-    accepted: Sender<(Arc<TcpStream>, Vec<u8>)>,
+    accepted: Sender<(Arc<Stream>, Vec<u8>)>,
     /// One for each connection that has been served.
     served: Receiver<()>,
 }
@@ -127,12 +128,13 @@ impl House {
         let likes = Likes::with_store(Number(16)).unwrap();
         let server = Server::new(likes.clone()).page(Page::new("<title>likes</title>")).limits(limits.clone());
         let service = server.allow_origin("https://blog.example").into_service().unwrap();
-        let (accepted, connections) = channel::<(Arc<TcpStream>, _)>();
+        let (accepted, connections) = channel::<(Arc<Stream>, _)>();
         let (done, served) = channel();
         let serving = service.clone();
         thread::spawn(move || {
             for (stream, early) in connections {
-                let place = serving.enter(&stream, Kind::Public).expect("it holds no other connection");
+                let place =
+                    serving.enter(&stream, Kind::Public { loopback: true }).expect("it holds no other connection");
                 drop(stream);
                 place.serve(early);
                 if done.send(()).is_err() {
@@ -147,7 +149,7 @@ impl House {
     /// Sends bytes in pieces, of which the server reads each by itself, and then an end. Returns all that comes back.
     fn send(&self, pieces: &[&[u8]], early: Vec<u8>) -> Vec<u8> {
         let mut client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
-        let server = Arc::new(self.listener.accept().unwrap().0);
+        let server = Arc::new(Stream::new(self.listener.accept().unwrap().0).unwrap());
         client.set_nodelay(true).unwrap();
         client.set_nonblocking(true).unwrap();
         self.accepted.send((server.clone(), early)).unwrap();
@@ -155,7 +157,7 @@ impl House {
         for piece in pieces {
             client.write_all(piece).unwrap();
             let mut looks = 0;
-            while rustix::io::ioctl_fionread(&server).unwrap() > 0 {
+            while rustix::io::ioctl_fionread(&*server).unwrap() > 0 {
                 // Until its peer's end has come, a server that has no more to say goes on reading.
                 assert_eq!(self.served.try_recv(), Err(TryRecvError::Empty), "it broke off");
                 match client.read_to_end(&mut answers) {
