@@ -616,7 +616,7 @@ fn the_count_is_for_everyone_but_only_allowed_pages_may_read_it_across_origins()
         let other = ask(server.addr, "GET", "/likes", fields);
         assert_eq!(other.body, r#"{"numLikes":16}"#);
         assert_eq!(other.field("Access-Control-Allow-Origin"), None);
-        assert_eq!(other.field("Vary"), Some("Origin"));
+        assert_eq!(other.field("Vary"), Some("Accept, Origin"));
     }
 }
 

@@ -62,6 +62,13 @@ pub(super) const FLAGS: &[Flag] = &[
         names,
         "origin whose pages may like, such as https://blog.example; may be repeated, or a list"
     ),
+    flag!(
+        "allow-frame",
+        "ORIGIN",
+        allow_frames,
+        names,
+        "origin whose pages may show the page in a frame, or *; may be repeated, or a list"
+    ),
     flag!("log", "LEVEL", log.level, level, "off, error, warn, info or debug, to standard error [info]"),
     flag!("log-format", "FORMAT", log.format, format, "text, or json: an object a line [text]"),
     flag!("access-log", "", log.access, switch, "log each request too: address, method, path, status, bytes, seconds"),

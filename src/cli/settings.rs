@@ -34,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) page: Option<PathBuf>,
     pub(crate) allow_hosts: Vec<String>,
     pub(crate) allow_origins: Vec<String>,
+    pub(crate) allow_frames: Vec<String>,
     pub(crate) log: logger::Settings,
     pub(crate) limits: Limits,
 }
@@ -49,6 +50,7 @@ impl Default for Settings {
             page: None,
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),
+            allow_frames: Vec::new(),
             log: logger::Settings::DEFAULT,
             limits: Limits::default(),
         }

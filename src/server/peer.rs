@@ -13,7 +13,7 @@ use std::{net::IpAddr, time::Instant};
 /// The client at the other end of a connection.
 pub(crate) struct Peer<'s> {
     state: &'s State,
-    address: IpAddr,
+    pub(crate) address: IpAddr,
     /// Whether the server is on a loopback address, so that only this machine can reach it.
     pub(crate) loopback: bool,
     /// The counter that is watched in bare numbers, and that such likes are for.

@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) fallback: Option<Fallback>,
     pub(crate) limits: Limits,
     pub(crate) access: Access,
+    /// The pages that may show ours in a frame, besides our own; only our own, where none are named.
+    pub(crate) ancestors: Option<String>,
     /// Whether the server listens on a loopback address; not known where it does not listen itself.
     pub(crate) loopback: Option<bool>,
     /// Which posts may exist; all, where there is no list.
