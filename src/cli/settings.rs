@@ -22,10 +22,26 @@ pub(crate) enum Asked {
     Show(String),
 }
 
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Addr {
+    Internet(String),
+    Unix(PathBuf),
+}
+
+impl Default for Addr {
+    fn default() -> Self {
+        Self::Internet("127.0.0.1:3000".to_owned())
+    }
+}
+
 /// What the flags and the environment set.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Settings {
-    pub(crate) addr: String,
+    /// Where to listen; where none is given, on what systemd hands over, or else on [`Addr::default`].
+    pub(crate) addrs: Vec<Addr>,
+    /// The mode of Unix sockets.
+    pub(crate) socket_mode: u32,
     pub(crate) metrics_addr: Option<String>,
     pub(crate) db: PathBuf,
     pub(crate) store: StoreLimits,
@@ -34,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) page: Option<PathBuf>,
     pub(crate) allow_hosts: Vec<String>,
     pub(crate) allow_origins: Vec<String>,
+    pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) forwarded_header: Option<String>,
     pub(crate) allow_frames: Vec<String>,
     pub(crate) log: logger::Settings,
     pub(crate) limits: Limits,
@@ -42,7 +60,8 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            addr: "127.0.0.1:3000".to_owned(),
+            addrs: Vec::new(),
+            socket_mode: 0o660,
             metrics_addr: None,
             db: "db.txt".into(),
             store: StoreLimits::default(),
@@ -50,6 +69,8 @@ impl Default for Settings {
             page: None,
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: None,
             allow_frames: Vec::new(),
             log: logger::Settings::DEFAULT,
             limits: Limits::default(),
@@ -160,7 +181,13 @@ mod tests {
 
     #[test]
     fn a_flag_goes_before_the_environment_and_that_before_port_and_the_default() {
-        let addr = |arguments: &[&str], environment: &[(&str, &str)]| settings(arguments, environment).unwrap().addr;
+        let addr = |arguments: &[&str], environment: &[(&str, &str)]| match &settings(arguments, environment)
+            .unwrap()
+            .addrs[..]
+        {
+            [Addr::Internet(addr)] => addr.clone(),
+            other => panic!("{other:?}"),
+        };
         let (own, port) = (("LIVE_LIKES_ADDR", "[::1]:2"), ("PORT", "3"));
         assert_eq!(addr(&["--addr", "0.0.0.0:1"], &[own, port]), "0.0.0.0:1");
         assert_eq!(addr(&["--addr=0.0.0.0:1"], &[own, port]), "0.0.0.0:1");
@@ -173,11 +200,12 @@ mod tests {
     fn every_flag_and_its_variable_change_the_same_setting() {
         for flag in FLAGS {
             let value = match flag.value {
-                "HOST:PORT" => "localhost:0",
+                "HOST:PORT" | "HOST:PORT|unix:FILE" => "localhost:0",
+                "CIDR" | "NAME" | "FILE" | "ORIGIN" => "other.example",
+                "MODE" => "600",
                 "LEVEL" => "debug",
                 "FORMAT" => "json",
                 "" => "on",
-                "FILE" | "NAME" | "ORIGIN" => "other.example",
                 _ => "300",
             };
             let by_flag = match flag.is_switch() {
@@ -211,12 +239,30 @@ mod tests {
     }
 
     #[test]
+    fn addresses_may_be_repeated_or_listed() {
+        let wanted = [
+            Addr::Internet("127.0.0.1:0".to_owned()),
+            Addr::Unix("/run/x.sock".into()),
+            Addr::Internet("[::1]:0".to_owned()),
+        ];
+        let flags = ["--addr", "127.0.0.1:0, unix:/run/x.sock", "--addr=[::1]:0"];
+        assert_eq!(settings(&flags, &[("LIVE_LIKES_ADDR", "0.0.0.0:1")]).unwrap().addrs, wanted);
+        let variable = ("LIVE_LIKES_ADDR", "127.0.0.1:0,unix:/run/x.sock,[::1]:0");
+        assert_eq!(settings(&[], &[variable, ("PORT", "1")]).unwrap().addrs, wanted);
+    }
+
+    #[test]
     fn a_bad_value_is_refused_with_its_flag_and_what_is_expected() {
         for (arguments, told) in [
             (
                 &["--addr", "3000"][..],
-                "invalid value `3000` for --addr: expected HOST:PORT, with a port from 0 to 65535",
+                "invalid value `3000` for --addr: expected HOST:PORT with a port from 0 to 65535, or unix:FILE",
             ),
+            (&["--addr", "unix:"], "invalid value `unix:` for --addr"),
+            (&["--addr", "127.0.0.1:0,,"], "for --addr"),
+            (&["--socket-mode", "rw"], "invalid value `rw` for --socket-mode: expected a mode such as 660"),
+            (&["--socket-mode", "1660"], "for --socket-mode"),
+            (&["--connections-per-address", "0"], "for --connections-per-address: expected 1"),
             (&["--addr", "localhost:port"], "invalid value `localhost:port` for --addr: expected HOST:PORT"),
             (&["--addr", "localhost:65536"], "for --addr"),
             (&["--addr", ":3000"], "for --addr"),

@@ -7,15 +7,15 @@ use crate::{
     http::head::HeadReader,
     http::request::Request,
     limits::{Limits, due_in},
+    stream::Stream,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
-    net::{SendFlags, send},
+    net::{SendFlags, Shutdown, send},
 };
 use std::{
     io::{self, Read},
-    net::{Shutdown, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -27,7 +27,7 @@ const LINGER_BYTES: usize = 1 << 20;
 
 /// A connection's incoming bytes, request by request.
 pub(crate) struct RequestReader<'s> {
-    stream: &'s TcpStream,
+    stream: &'s Stream,
     /// Read, and not yet taken by a request.
     buffer: Vec<u8>,
     served: bool,
@@ -52,7 +52,7 @@ impl From<Refusal> for RequestError {
 
 impl<'s> RequestReader<'s> {
     /// `early` are bytes that were read from the stream before.
-    pub(crate) fn new(stream: &'s TcpStream, early: Vec<u8>) -> Self {
+    pub(crate) fn new(stream: &'s Stream, early: Vec<u8>) -> Self {
         Self { stream, buffer: early, served: false, timeout: None }
     }
 
@@ -145,7 +145,7 @@ impl<'s> RequestReader<'s> {
 /// Reads what comes until `deadline`; `TimedOut` after it. What is left of it is worked out before each read, in whole
 /// milliseconds, so that the same wait as before costs no system call.
 fn read_by(
-    mut stream: &TcpStream,
+    mut stream: &Stream,
     bytes: &mut [u8],
     deadline: Instant,
     timeout: &mut Option<Duration>,
@@ -155,10 +155,10 @@ fn read_by(
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let left = Some(Duration::from_millis(left.as_millis() as u64 + 1));
-        if *timeout != left {
+        let left = Duration::from_millis(left.as_millis() as u64 + 1);
+        if *timeout != Some(left) {
             stream.set_read_timeout(left)?;
-            *timeout = left;
+            *timeout = Some(left);
         }
         match stream.read(bytes) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {}
@@ -168,7 +168,7 @@ fn read_by(
 }
 
 /// Writes all bytes within a time; `TimedOut` after it.
-pub(crate) fn write_within(stream: &TcpStream, mut bytes: &[u8], within: Duration) -> io::Result<()> {
+pub(crate) fn write_within(stream: &Stream, mut bytes: &[u8], within: Duration) -> io::Result<()> {
     let deadline = due_in(within);
     while !bytes.is_empty() {
         match send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
@@ -190,7 +190,7 @@ pub(crate) fn write_within(stream: &TcpStream, mut bytes: &[u8], within: Duratio
 /// Closes a connection in stages (RFC 9112 section 9.6): what was written is followed by an end, and what the peer
 /// still sends is read and thrown away, until `deadline`. Closing at once would answer those bytes with a reset, which
 /// can overtake the response and destroy it.
-pub(crate) fn close_in_stages(stream: &TcpStream, deadline: Instant) {
+pub(crate) fn close_in_stages(stream: &Stream, deadline: Instant) {
     if stream.shutdown(Shutdown::Write).is_err() {
         return;
     }

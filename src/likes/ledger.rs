@@ -11,6 +11,7 @@
 use crate::{
     error::{Error, Result},
     likes::{
+        InUse,
         audience::{Audience, MOST_WORKERS, Registration},
         batch::{Batch, Refusal, Results, Saved},
         behind::Behind,
@@ -79,12 +80,7 @@ impl Ledger {
             boot: format!("{server:032x}").into(),
             workers: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS),
         });
-        {
-            // The default counter is always in use, since not every store can be read later.
-            let counters = &mut lock(&core.state).counters;
-            counters.hold(&Post::default());
-            counters.know(&Post::default(), count);
-        }
+        lock(&core.state).counters.know(&Post::default(), count);
         let fed = Arc::downgrade(&core);
         store.follow(Feed::new(move |post, count| {
             if let Some(core) = fed.upgrade() {
@@ -305,23 +301,20 @@ impl Core {
         Ok(noted)
     }
 
-    /// Makes a handle of a counter, whose count is read from the store if nobody has one.
-    pub(crate) fn hold(&self, post: &Post) -> Result<(Post, Arc<Audience>)> {
-        let (post, audience, known) = lock(&self.state).counters.hold(post);
+    /// Returns the handle of a counter, whose count is read from the store if it is not known.
+    pub(crate) fn hold(self: &Arc<Self>, post: Post) -> Result<Arc<InUse>> {
+        let make = |audience| InUse { post: post.clone(), audience, core: self.clone() };
+        let (handle, known) = lock(&self.state).counters.hold(&post, make);
         if !known {
-            match self.read(&[(post.clone(), None)]) {
-                Ok(read) => lock(&self.state).counters.know(&post, read[0].0),
-                Err(e) => {
-                    self.release(&post);
-                    return Err(e);
-                }
-            }
+            let count = self.read(&[(post.clone(), None)])?[0].0;
+            lock(&self.state).counters.know(&post, count);
         }
-        Ok((post, audience))
+        Ok(handle)
     }
 
+    /// Notes that the last handle of a counter is gone.
     pub(crate) fn release(&self, post: &Post) {
-        lock(&self.state).counters.release(post);
+        lock(&self.state).counters.remove_unused(post);
     }
 
     /// Reads counts from the store, all as they were at one moment.

@@ -66,7 +66,7 @@ pub struct Likes {
     ledger: Ledger,
 }
 
-/// A counter that somebody has a handle of.
+/// A counter that somebody has a handle of. All handles share this.
 pub(crate) struct InUse {
     post: Post,
     audience: Arc<Audience>,
@@ -109,9 +109,7 @@ impl Likes {
     }
 
     fn of(post: Post, ledger: Ledger) -> Result<Self> {
-        let (post, audience) = ledger.core().hold(&post)?;
-        let core = ledger.core().clone();
-        Ok(Self { counter: Arc::new(InUse { post, audience, core }), ledger })
+        Ok(Self { counter: ledger.core().hold(post)?, ledger })
     }
 
     /// Adds one like and waits until it is saved, 5 s at most. Returns its number: the count with it and all before it.
@@ -222,6 +220,13 @@ impl Likes {
     /// [`Error::Stopped`](crate::Error::Stopped) or [`Error::Closed`](crate::Error::Closed).
     pub fn health(&self) -> Result<()> {
         lock(&self.core().state).health()
+    }
+
+    /// Whether the store has been saving for more than 5 s, and may never come back: for a watchdog. A save that fails
+    /// is tried again, and does not count as one that hangs.
+    #[must_use]
+    pub fn hangs(&self) -> bool {
+        lock(&self.core().state).saving.as_ref().is_some_and(|saving| saving.called && saving.late)
     }
 
     /// Waits until every like that was taken before the call is saved, and returns the count.

@@ -22,10 +22,6 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.counts.is_empty()
-    }
-
     /// Adds so many likes, the last of which made the count this one; and whose it was, where that is known.
     pub(crate) fn push(&mut self, count: Count, likes: u64, mind: Option<(VisitorKey, bool)>) {
         if count.likes == 0 {
@@ -87,6 +83,11 @@ impl Round {
 
     pub(crate) fn newest(&self) -> Count {
         self.counts[self.counts.len() - 1]
+    }
+
+    /// The index of the first count that is newer than this version. Most clients have been shown all before.
+    pub(crate) fn first_after(&self, version: u64) -> usize {
+        if version < self.counts[0].version { 0 } else { self.counts.partition_point(|count| count.version <= version) }
     }
 
     /// Whether a visitor likes the post, where that has changed, or may have.

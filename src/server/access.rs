@@ -64,8 +64,9 @@ impl Access {
             || self.hosts.iter().any(|allowed| allowed.host() == host.host() && allowed.port_u16().is_none_or(has_port))
     }
 
-    /// Whether a page of this origin may like and watch, on a server that it calls by this host.
-    pub(crate) fn origin(&self, origin: &HeaderValue, host: Option<&Authority>) -> bool {
+    /// Whether a page of this origin may like and watch, on a server that it calls by this host and, where that is
+    /// known, this scheme.
+    pub(crate) fn origin(&self, origin: &HeaderValue, host: Option<&Authority>, called: Option<&str>) -> bool {
         if self.any_origin {
             return true;
         }
@@ -88,7 +89,8 @@ impl Access {
                 }
         };
         let is_own = |host: &Authority| {
-            port(host) == port(&page)
+            called.is_none_or(|called| called == scheme)
+                && port(host) == port(&page)
                 && (host.host() == page.host() || is_loopback_name(host.host()) && is_loopback_name(page.host()))
         };
         self.origins.iter().any(is_named) || is_web && host.is_some_and(is_own)
@@ -332,9 +334,27 @@ mod tests {
         ] {
             let host = authority(host.as_bytes()).unwrap();
             let origin = HeaderValue::from_static(origin);
-            assert_eq!(access.origin(&origin, Some(&host)), allowed, "{origin:?} at {host:?}");
+            assert_eq!(access.origin(&origin, Some(&host), None), allowed, "{origin:?} at {host:?}");
         }
-        assert!(!access.origin(&HeaderValue::from_static("http://likes.example"), None));
+        assert!(!access.origin(&HeaderValue::from_static("http://likes.example"), None, None));
+    }
+
+    #[test]
+    fn an_own_origin_has_the_scheme_that_the_client_is_known_to_use() {
+        let access = access(&[], &["http://blog.example"]);
+        for (origin, host, called, allowed) in [
+            ("https://likes.example", "likes.example", "https", true),
+            ("http://likes.example", "likes.example", "http", true),
+            ("http://likes.example", "likes.example", "https", false),
+            ("http://likes.example:8443", "likes.example:8443", "https", false),
+            ("https://likes.example:8443", "likes.example:8443", "https", true),
+            ("https://localhost", "127.0.0.1", "http", false),
+            ("http://blog.example", "likes.example", "https", true), // named
+        ] {
+            let host = authority(host.as_bytes()).unwrap();
+            let origin = HeaderValue::from_static(origin);
+            assert_eq!(access.origin(&origin, Some(&host), Some(called)), allowed, "{origin:?} at {called} {host:?}");
+        }
     }
 
     #[test]
@@ -343,7 +363,7 @@ mod tests {
         for origin in
             ["https://blog.example", "http://evil.example", "null", "file://", "x"].map(HeaderValue::from_static)
         {
-            assert!(any.origin(&origin, None), "{origin:?}");
+            assert!(any.origin(&origin, None, None), "{origin:?}");
             assert_eq!(any.shared_with(&origin), "*");
         }
         let origin = HeaderValue::from_static("https://blog.example");

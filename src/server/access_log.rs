@@ -1,8 +1,8 @@
 //! The access log: a record for each request that is answered, under a target of its own, and only where the logger
 //! asks for that target. Visitors are never in it, and so of a target only the path is.
 
-use crate::http::request::Request;
-use std::{fmt, net::IpAddr, time::Instant};
+use crate::{http::request::Request, stream::Source};
+use std::time::Instant;
 
 const TARGET: &str = "live_likes::access";
 
@@ -27,7 +27,7 @@ impl Asked {
     }
 
     /// Logs that it has been answered, with so many bytes.
-    pub(crate) fn answered(self, address: impl fmt::Display, status: u16, bytes: usize) {
+    pub(crate) fn answered(self, address: Source, status: u16, bytes: usize) {
         let seconds = self.begun.elapsed().as_micros() as f64 / 1e6;
         log::debug!(
             target: TARGET,
@@ -38,7 +38,7 @@ impl Asked {
 }
 
 /// Logs that what came was no request.
-pub(crate) fn refused(address: IpAddr, status: u16, bytes: usize) {
+pub(crate) fn refused(address: Source, status: u16, bytes: usize) {
     if is_on() {
         log::debug!(target: TARGET, address:% = address, status, bytes; "{address} - - {status} {bytes}");
     }

@@ -1,7 +1,9 @@
 //! One connection: read a request, answer it, and again; or hand over to a session.
 
 use crate::{
+    http::Refusal,
     http::reader::{RequestError, RequestReader, close_in_stages, write_within},
+    http::request::Request,
     http::response::Response,
     likes::dialect::Dialect,
     likes::outbox::Outbox,
@@ -15,30 +17,28 @@ use crate::{
     server::service::Kind,
     server::state::State,
     server::watcher::Watcher,
+    stream::Stream,
     websocket::{Handshake, Session},
 };
 use ::http::Method;
-use std::{io, net::TcpStream, sync::Arc, time::SystemTime};
+use std::{io, sync::Arc, time::SystemTime};
 
-/// Serves a connection until it ends. `early` are bytes that were read from it before; `watching` is told the client's
-/// outbox when it becomes one that is shown counts.
+/// Serves a connection until it ends. `late`: it came after the stop began. `early` are bytes that were read from it
+/// before; `watching` is told the client's outbox when it becomes one that is shown counts.
 ///
 /// # Errors
 ///
 /// What the socket said, where it broke in the middle of something.
 pub(crate) fn serve(
     state: &State,
-    stream: &Arc<TcpStream>,
+    stream: &Arc<Stream>,
     kind: Kind,
+    late: bool,
     early: Vec<u8>,
     watching: impl Fn(&Arc<Outbox>),
 ) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let loopback = match state.loopback {
-        Some(loopback) => loopback,
-        None => stream.local_addr()?.ip().to_canonical().is_loopback(),
-    };
-    let mut peer = Peer::new(state, stream.peer_addr()?.ip(), loopback);
+    let loopback = kind == Kind::Public { loopback: true };
+    let mut peer = Peer::new(state, stream.peer(), loopback, late);
     let outbox = |dialect, boot| {
         let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, dialect, boot));
         watching(&outbox);
@@ -75,7 +75,7 @@ enum Then {
 #[inline(never)]
 fn answer_requests(
     state: &State,
-    stream: &TcpStream,
+    stream: &Stream,
     kind: Kind,
     early: Vec<u8>,
     peer: &mut Peer<'_>,
@@ -83,7 +83,7 @@ fn answer_requests(
     let mut reader = RequestReader::new(stream, early);
     let write = |bytes: &[u8]| write_within(stream, bytes, state.limits.write_deadline);
     loop {
-        let request = match reader.request(&state.limits, |request| routes::wants_body(state, request)) {
+        let mut request = match reader.request(&state.limits, |request| routes::wants_body(state, request)) {
             Ok(request) => request,
             Err(RequestError::Ended) => return Ok(Then::End),
             Err(RequestError::Refused(refusal, request)) => {
@@ -94,42 +94,46 @@ fn answer_requests(
                 if let Some(request) = request {
                     response = routes::sharing(state, &request)(response);
                 }
-                let bytes = response.encode(false, false, SystemTime::now());
-                access_log::refused(peer.address, refusal.status, bytes.len());
-                write(&bytes)?;
+                let response = response.encode(false, false, SystemTime::now());
+                access_log::refused(peer.source, refusal.status, response.len());
+                write(&response)?;
                 close_in_stages(stream, due_in(state.limits.close_within));
                 return Ok(Then::End);
             }
         };
         let (head_only, keep_alive) = (request.method == Method::HEAD, request.keep_alive);
-        let (asked, address) = (Asked::by(&request), peer.address);
-        let log = |status, bytes: &[u8]| {
+        let asked = Asked::by(&request);
+        let log = |source, status, bytes: &[u8]| {
             if let Some(asked) = asked {
-                asked.answered(address, status, bytes.len());
+                asked.answered(source, status, bytes.len());
             }
         };
-        let answer = match kind {
-            Kind::Public => routes::answer(state, request, peer),
-            Kind::Metrics => routes::answer_metrics(state, &request),
+        let answer = match place(state, stream, kind, &mut request, peer) {
+            Ok(()) if kind == Kind::Metrics => routes::answer_metrics(state, &request),
+            Ok(()) => routes::answer(state, request, peer),
+            Err(refusal) => {
+                state.refusals.add(Refused::Connections);
+                Response::from(&refusal).field("Retry-After", "10").into()
+            }
         };
         let (response, keep_alive) = match answer {
             Answer::Response(response) => (response, keep_alive && !state.is_stopping()),
             Answer::Events(head, _) if head_only => (head, false),
             Answer::Events(head, watched) => {
                 let bytes = head.encode(true, false, SystemTime::now());
-                log(200, &bytes);
+                log(peer.source, 200, &bytes);
                 write(&bytes)?;
                 return Ok(Then::Events(watched));
             }
             Answer::Upgrade(Handshake { response, json }, likes) => {
-                log(101, &response);
+                log(peer.source, 101, &response);
                 write(&response)?;
                 peer.watch(likes);
                 return Ok(Then::Session { json, early: reader.into_rest() });
             }
         };
         let bytes = response.encode(head_only, keep_alive, SystemTime::now());
-        log(response.status, &bytes);
+        log(peer.source, response.status, &bytes);
         write(&bytes)?;
         if !keep_alive {
             close_in_stages(stream, due_in(state.limits.close_within));
@@ -138,11 +142,30 @@ fn answer_requests(
     }
 }
 
+/// Finds out who sent a request, and takes a place for one that a proxy passes on: until the next, or while what comes of
+/// it is shown. Any other peer has had a place since it came.
+fn place(
+    state: &State,
+    stream: &Stream,
+    kind: Kind,
+    request: &mut Request,
+    peer: &mut Peer<'_>,
+) -> Result<(), Refusal> {
+    peer.place = None;
+    let client = state.proxies.client(stream.peer(), &request.fields);
+    peer.source = client.source;
+    (request.forwarded_host, request.scheme) = (client.host, client.scheme);
+    if kind != Kind::Metrics && state.proxies.trusts(stream.peer()) {
+        peer.place = state.place(client.source)?;
+    }
+    Ok(())
+}
+
 /// Shows a client the counts, and takes its likes.
 #[inline(never)]
 fn watch<'s>(
     state: &'s State,
-    stream: &TcpStream,
+    stream: &Stream,
     outbox: &Arc<Outbox>,
     dialect: Dialect,
     early: Vec<u8>,

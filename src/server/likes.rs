@@ -232,6 +232,7 @@ impl From<Error> for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::Source;
     use crate::{
         error::Result,
         http::head::HeadReader,
@@ -277,8 +278,8 @@ mod tests {
 
     #[test]
     fn names_that_a_stranger_makes_up_are_not_kept_in_memory() {
-        let state = Server::new(Likes::with_store(Empty).unwrap()).build(None).unwrap();
-        let mut peer = Peer::new(&state, Ipv4Addr::LOCALHOST.into(), true);
+        let state = Server::new(Likes::with_store(Empty).unwrap()).build().unwrap();
+        let mut peer = Peer::new(&state, Source(Some(Ipv4Addr::LOCALHOST.into())), true, false);
         let request = |method: &str, target: String| {
             let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
             HeadReader::default().read(head.as_bytes(), &Limits::default()).unwrap().unwrap().0

@@ -133,8 +133,8 @@ fn route(state: &State, request: Request, peer: &mut Peer<'_>) -> Answer {
         ("/likes", GET | HEAD) => likes::counts(state, request),
         ("/likes.svg", GET | HEAD) => likes::badge(state, request),
         ("/like", PUT | POST | DELETE) => like(state, request, peer),
-        ("/liveLikes", GET) => return upgrade(state, request),
-        ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request),
+        ("/liveLikes", GET) => return upgrade(state, request, peer),
+        ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request, peer),
         ("/healthz", GET | HEAD) => health(state),
         ("/metrics", GET | HEAD) => metrics(state),
         ("/likes" | "/like" | "/live-likes.js", OPTIONS) if request.fields.contains_key(ORIGIN) => {
@@ -168,13 +168,13 @@ fn like(state: &State, request: &Request, peer: &mut Peer<'_>) -> Response {
     if let Err(refusal) = check_origin(state, request) {
         return refusal;
     }
-    if state.is_stopping() {
+    if peer.late {
         return refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN));
     }
     likes::change(state, request, peer)
 }
 
-fn upgrade(state: &State, request: &Request) -> Answer {
+fn upgrade(state: &State, request: &Request, peer: &Peer<'_>) -> Answer {
     let handshake = match websocket::handshake(request) {
         Ok(handshake) => handshake,
         Err(response) => return refuse(state, Refused::BadRequest, response).into(),
@@ -182,7 +182,8 @@ fn upgrade(state: &State, request: &Request) -> Answer {
     if let Err(refusal) = check_origin(state, request) {
         return refusal.into();
     }
-    if state.is_stopping() {
+    // Any other is told so by its close frame.
+    if peer.late {
         return refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN)).into();
     }
     match likes::watched(state, request, handshake.json) {
@@ -253,7 +254,7 @@ pub(crate) fn sharing<'s>(state: &'s State, request: &Request) -> impl FnOnce(Re
         _ => None,
     };
     let origin = request.fields.get(ORIGIN).filter(|_| vary.is_some());
-    let allowed = origin.filter(|origin| state.access.origin(origin, request.host.as_ref()));
+    let allowed = origin.filter(|origin| state.access.origin(origin, request.called_host(), request.scheme));
     let allowed = allowed.map(|origin| state.access.shared_with(origin));
     move |mut response| {
         if let Some(vary) = vary {
@@ -269,7 +270,7 @@ pub(crate) fn sharing<'s>(state: &'s State, request: &Request) -> impl FnOnce(Re
 /// Refuses a page of another origin. A request without an origin comes from no page.
 fn check_origin(state: &State, request: &Request) -> Result<(), Response> {
     match request.fields.get(ORIGIN) {
-        Some(origin) if !state.access.origin(origin, request.host.as_ref()) => {
+        Some(origin) if !state.access.origin(origin, request.called_host(), request.scheme) => {
             let problem = state.access.refuse_origin(origin);
             Err(refuse(state, Refused::Origin, Response::error(403, problem)))
         }

@@ -2,6 +2,7 @@
 
 use crate::{
     error::Error,
+    http::Refusal,
     likes::{
         Likes, Posts,
         dialect::{DIALECTS, Dialect},
@@ -15,10 +16,13 @@ use crate::{
     server::fallback::Fallback,
     server::page::Page,
     server::peer::LikeRefusal,
+    server::places::{Place, Places},
     server::process::process,
+    server::proxies::Proxies,
     server::rate::Rate,
     server::routes::SHUTTING_DOWN,
     store::change::{Count, Post},
+    stream::Source,
     websocket::code,
 };
 use std::{
@@ -41,14 +45,14 @@ pub(crate) struct State {
     pub(crate) fallback: Option<Fallback>,
     pub(crate) limits: Limits,
     pub(crate) access: Access,
+    pub(crate) proxies: Proxies,
     /// The pages that may show ours in a frame, besides our own; only our own, where none are named.
     pub(crate) ancestors: Option<String>,
-    /// Whether the server listens on a loopback address; not known where it does not listen itself.
-    pub(crate) loopback: Option<bool>,
     /// Which posts may exist; all, where there is no list.
     pub(crate) allowed: Option<AllowedPosts>,
     pub(crate) rate: Option<Rate>,
     pub(crate) new_posts: Rate,
+    pub(crate) places: Option<Arc<Places>>,
     /// `/metrics` is answered on an address of its own, and only there.
     pub(crate) metrics_apart: bool,
     pub(crate) stopping: AtomicBool,
@@ -67,6 +71,14 @@ impl State {
     /// Stack of a connection's thread.
     pub(crate) fn stack(&self) -> usize {
         if self.fallback.is_some() { FALLBACK_STACK } else { STACK }
+    }
+
+    /// A place for a connection of somebody's, if the limit allows one more; `None` where there is no limit.
+    pub(crate) fn place(&self, source: Source) -> Result<Option<Place>, Refusal> {
+        let Some(places) = &self.places else { return Ok(None) };
+        let most = self.limits.connections_per_address.unwrap_or_default();
+        let problem = || format!("too many connections: at most {most} per address are allowed");
+        places.take(source.address()).map(Some).ok_or_else(|| Refusal::new(429, problem()))
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
