@@ -7,7 +7,7 @@
 use crate::http::{Refusal, body::Framing};
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE},
+    header::{ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE},
     uri::Authority,
 };
 use std::net::Ipv6Addr;
@@ -125,6 +125,11 @@ impl Request {
         is("application/x-www-form-urlencoded").then_some(Content::Form).or_else(json)
     }
 
+    /// Whether `Accept` names this media type, whatever else it names.
+    pub(crate) fn accepts(&self, kind: &str) -> bool {
+        weight(&self.fields, ACCEPT, kind).is_some_and(|weight| weight > 0.0)
+    }
+
     /// Whether the client asks to turn the connection into a WebSocket (RFC 6455 section 4.2.1).
     pub(crate) fn asks_for_websocket(&self) -> bool {
         has_token(&self.fields, UPGRADE, "websocket") && has_token(&self.fields, CONNECTION, "upgrade")
@@ -138,6 +143,16 @@ pub(crate) fn list(fields: &HeaderMap, name: HeaderName) -> impl Iterator<Item =
         .into_iter()
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
+}
+
+/// The weight that a list gives a member, from 0 to 1; `None` where it does not name it (RFC 9110 section 12.4.2).
+pub(crate) fn weight(fields: &HeaderMap, name: HeaderName, member: &str) -> Option<f32> {
+    list(fields, name).find_map(|entry| {
+        let mut parts = entry.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        parts.next().filter(|named| named.eq_ignore_ascii_case(member.as_bytes()))?;
+        let weight = parts.find_map(|part| part.strip_prefix(b"q=").or(part.strip_prefix(b"Q=")));
+        Some(weight.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(1.0))
+    })
 }
 
 fn has_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {

@@ -1,4 +1,4 @@
-//! The languages in which clients are told counts, as WebSocket frames.
+//! The languages in which clients are told counts, as WebSocket frames or server-sent events.
 
 use crate::store::change::{Count, Post};
 
@@ -9,10 +9,12 @@ pub(crate) enum Dialect {
     Bare,
     /// A JSON object.
     Json,
+    /// The same object, as a server-sent event.
+    Events,
 }
 
 /// How many dialects there are.
-pub(crate) const DIALECTS: usize = 2;
+pub(crate) const DIALECTS: usize = 3;
 
 /// What one client is told beside a count.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,25 +26,27 @@ pub(crate) struct Personal<'a> {
 }
 
 impl Dialect {
-    /// Appends the frame of a count.
+    /// Appends a count: a whole frame, or a whole event.
     pub(crate) fn encode(self, post: &Post, count: Count, personal: Personal<'_>, bytes: &mut Vec<u8>) {
         match self {
             Self::Bare => text_frame(&count.likes.to_string(), bytes),
-            Self::Json => {
-                // The default counter has no name.
-                let post = match post.name() {
-                    "" => String::new(),
-                    name => format!(",\"post\":{}", serde_json::Value::from(name)),
-                };
-                let Count { likes, version } = count;
-                let liked = personal.liked.map_or_else(String::new, |liked| format!(",\"liked\":{liked}"));
-                let boot = personal.boot.map_or_else(String::new, |boot| format!(",\"boot\":\"{boot}\""));
-                let text =
-                    format!("{{\"type\":\"count\"{post},\"numLikes\":{likes},\"version\":{version}{liked}{boot}}}");
-                text_frame(&text, bytes);
-            }
+            Self::Json => text_frame(&object(post, count, personal), bytes),
+            // JSON has no line ends but escaped ones, so that it is one line of data.
+            Self::Events => bytes.extend(["data: ", &object(post, count, personal), "\n\n"].concat().as_bytes()),
         }
     }
+}
+
+fn object(post: &Post, count: Count, personal: Personal<'_>) -> String {
+    // The default counter has no name.
+    let post = match post.name() {
+        "" => String::new(),
+        name => format!(",\"post\":{}", serde_json::Value::from(name)),
+    };
+    let Count { likes, version } = count;
+    let liked = personal.liked.map_or_else(String::new, |liked| format!(",\"liked\":{liked}"));
+    let boot = personal.boot.map_or_else(String::new, |boot| format!(",\"boot\":\"{boot}\""));
+    format!("{{\"type\":\"count\"{post},\"numLikes\":{likes},\"version\":{version}{liked}{boot}}}")
 }
 
 /// Appends a text message in one frame: final, not masked (RFC 6455 section 5.2).
@@ -73,13 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn a_count_is_a_bare_number_or_an_object() {
+    fn a_count_is_a_bare_number_or_an_object_or_an_event() {
         let personal = Personal { liked: Some(false), boot: Some("b") };
         assert_eq!(encoded(Dialect::Bare, "p", personal), b"\x81\x013");
         let object = br#"{"type":"count","numLikes":3,"version":41}"#;
         assert_eq!(encoded(Dialect::Json, "", Personal::default()), [b"\x81\x2a", &object[..]].concat());
         let object = br#"{"type":"count","post":"a\"b","numLikes":3,"version":41,"liked":false,"boot":"b"}"#;
         assert_eq!(encoded(Dialect::Json, "a\"b", personal), [&[0x81, object.len() as u8][..], object].concat());
+        assert_eq!(encoded(Dialect::Events, "a\"b", personal), [b"data: ", &object[..], b"\n\n"].concat());
     }
 
     #[test]

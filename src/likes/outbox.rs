@@ -1,4 +1,4 @@
-//! One client's send side: the lock that every byte to an upgraded socket passes, the unsent rest of a frame, and a
+//! One client's send side: the lock that every byte to a client that watches passes, the unsent rest of a frame, and a
 //! slot for each counter that the client is shown, with the newest count waiting in it.
 //!
 //! A send never waits. What the kernel does not take at once stays here: the rest of the frame that it took a part
@@ -297,9 +297,12 @@ impl Outbox {
     }
 
     /// Sends a close frame, after which nothing more goes out. A second one is not sent (RFC 6455 section 5.5.1).
+    /// A stream of events knows no such frame: it ends with its connection.
     pub(crate) fn close(&self, code: Option<u16>, reason: &str) -> Sent {
         let mut gate = lock(&self.gate);
-        if !gate.closed {
+        if self.dialect == Dialect::Events {
+            self.break_off(&mut gate);
+        } else if !gate.closed {
             gate.forget_waiting();
             self.append(&mut gate, &close_frame(code, reason));
             gate.closed = true;

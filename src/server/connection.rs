@@ -7,6 +7,7 @@ use crate::{
     likes::outbox::Outbox,
     limits::due_in,
     metrics::Refused,
+    server::events,
     server::peer::Peer,
     server::routes::{self, Answer},
     server::service::Kind,
@@ -17,8 +18,8 @@ use crate::{
 use ::http::Method;
 use std::{io, net::TcpStream, sync::Arc, time::SystemTime};
 
-/// Serves a connection until it ends. `early` are bytes that were read from it before; `upgraded` is told the client's
-/// outbox when it becomes a WebSocket.
+/// Serves a connection until it ends. `early` are bytes that were read from it before; `watching` is told the client's
+/// outbox when it becomes one that is shown counts.
 ///
 /// # Errors
 ///
@@ -28,7 +29,7 @@ pub(crate) fn serve(
     stream: &Arc<TcpStream>,
     kind: Kind,
     early: Vec<u8>,
-    upgraded: impl FnOnce(&Arc<Outbox>),
+    watching: impl Fn(&Arc<Outbox>),
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let loopback = match state.loopback {
@@ -56,16 +57,29 @@ pub(crate) fn serve(
             Kind::Public => routes::answer(state, request, &mut peer),
             Kind::Metrics => routes::answer_metrics(state, &request),
         };
+        let outbox = |dialect, boot| {
+            let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, dialect, boot));
+            watching(&outbox);
+            outbox
+        };
         let response = match answer {
             Answer::Response(response) => response,
+            Answer::Events(head, watched) => {
+                write(&head.encode(true, false, SystemTime::now()))?;
+                if head_only {
+                    close_in_stages(stream, due_in(state.limits.close_within));
+                } else {
+                    drop(reader);
+                    events::show(state, stream, &outbox(Dialect::Events, Some(state.posts.boot())), &watched);
+                }
+                return Ok(());
+            }
             Answer::Upgrade(Handshake { response, json }, likes) => {
                 write(&response)?;
                 let (dialect, boot) =
                     if json { (Dialect::Json, Some(state.posts.boot())) } else { (Dialect::Bare, None) };
-                let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, dialect, boot));
-                upgraded(&outbox);
                 peer.watch(likes);
-                watch(state, stream, &outbox, dialect, reader.into_rest(), &mut peer);
+                watch(state, stream, &outbox(dialect, boot), json, reader.into_rest(), &mut peer);
                 return Ok(());
             }
         };
@@ -83,22 +97,21 @@ fn watch<'s>(
     state: &'s State,
     stream: &TcpStream,
     outbox: &Arc<Outbox>,
-    dialect: Dialect,
+    json: bool,
     early: Vec<u8>,
     peer: &mut Peer<'s>,
 ) {
     let session = Session { stream, outbox, limits: &state.limits, metrics: state.likes.metrics() };
-    let registration = match dialect {
-        Dialect::Bare => peer.watched().join(outbox, None).ok(),
-        Dialect::Json => None, // nothing is watched before the client says so
-    };
+    // In JSON nothing is watched before the client says so.
+    let registration = if json { None } else { peer.watched().join(outbox, None).ok() };
     if state.is_stopping() {
         // The stop may have told everyone before this one came in.
         state.close(outbox);
     }
-    match dialect {
-        Dialect::Bare => session.run(early, peer),
-        Dialect::Json => session.run(early, &mut Watcher::new(state, peer, outbox)),
+    if json {
+        session.run(early, &mut Watcher::new(state, peer, outbox));
+    } else {
+        session.run(early, peer);
     }
     drop(registration);
 }

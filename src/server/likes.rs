@@ -3,7 +3,7 @@
 use crate::{
     error::Error,
     http::Refusal,
-    http::request::{Request, authority, list},
+    http::request::{Request, authority},
     http::response::Response,
     likes::Likes,
     metrics::Refused,
@@ -14,7 +14,7 @@ use crate::{
 };
 use ::http::{
     Method,
-    header::{ACCEPT, ORIGIN, REFERER},
+    header::{ORIGIN, REFERER},
 };
 
 /// Posts in one answer.
@@ -26,7 +26,7 @@ pub(crate) fn counts(state: &State, request: &Request) -> Response {
 }
 
 fn try_counts(state: &State, request: &Request) -> Result<Response, Problem> {
-    let mut parameters = Parameters::of_query(request, &["post", "visitor", "top"])?;
+    let parameters = Parameters::of_query(request, &["post", "visitor", "top"])?;
     if let Some(most) = parameters.top {
         if !parameters.posts.is_empty() || parameters.visitor.is_some() {
             return Err(Refusal::bad("`top` is not expected together with `post` or `visitor`").into());
@@ -36,6 +36,21 @@ fn try_counts(state: &State, request: &Request) -> Result<Response, Problem> {
         return Ok(several(top.into_iter().map(|(post, count)| (post, count, None))));
     }
     let one = parameters.posts.len() <= 1;
+    let has_visitor = parameters.visitor.is_some();
+    let posts = posts_of(state, parameters)?;
+    if posts[0].0.is_default() && (!has_visitor || !state.posts.has_many()) {
+        return Ok(json(count_of(None, state.likes.now(), None, has_visitor)));
+    }
+    let counts = state.posts.read(&posts)?;
+    let mut counts = posts.into_iter().zip(counts).map(|((post, _), (count, liked))| (post, count, liked));
+    match counts.next() {
+        Some((_, count, liked)) if one => Ok(json(count_of(None, count, liked, true))),
+        first => Ok(several(first.into_iter().chain(counts))),
+    }
+}
+
+/// The posts that `GET /likes` asks for, in that order and each once; and the visitor, where the store remembers any.
+fn posts_of(state: &State, mut parameters: Parameters) -> Result<Vec<(Post, Option<VisitorKey>)>, Problem> {
     if parameters.posts.is_empty() {
         parameters.posts.push(Post::default());
     }
@@ -51,16 +66,27 @@ fn try_counts(state: &State, request: &Request) -> Result<Response, Problem> {
         posts.push((post, visitor.filter(|_| state.posts.remembers_visitors())));
     }
     posts.iter().try_for_each(|(post, _)| state.check(post))?;
-    if posts[0].0.is_default() && (parameters.visitor.is_none() || !state.posts.has_many()) {
-        let version = parameters.visitor.is_some();
-        return Ok(json(count_of(None, state.likes.now(), None, version)));
-    }
-    let counts = state.posts.read(&posts)?;
-    let mut counts = posts.into_iter().zip(counts).map(|((post, _), (count, liked))| (post, count, liked));
-    match counts.next() {
-        Some((_, count, liked)) if one => Ok(json(count_of(None, count, liked, true))),
-        first => Ok(several(first.into_iter().chain(counts))),
-    }
+    Ok(posts)
+}
+
+/// A counter that a stream of events shows, and the visitor on whose behalf it does.
+pub(crate) struct Watched {
+    pub(crate) likes: Likes,
+    pub(crate) visitor: Option<VisitorKey>,
+}
+
+/// The counters that a stream of events is to show: those that the same request for JSON asks for.
+pub(crate) fn watched_by_events(state: &State, request: &Request) -> Result<Vec<Watched>, Response> {
+    let watched = || -> Result<_, Problem> {
+        let posts = posts_of(state, Parameters::of_query(request, &["post", "visitor"])?)?;
+        let most = state.limits.posts_per_client;
+        if posts.len() > most {
+            return Err(LikeRefusal::Watches(most).into());
+        }
+        let counter = |(post, visitor)| Ok(Watched { likes: state.counter(post)?, visitor });
+        posts.into_iter().map(counter).collect()
+    };
+    watched().map_err(|problem| problem.response(state))
 }
 
 /// Answers `PUT`, `POST` and `DELETE` of `/like`, once it is saved.
@@ -82,7 +108,8 @@ fn try_change(state: &State, request: &Request, peer: &mut Peer<'_>) -> Result<R
         (None, None) => ChangeKind::Likes(1),
     };
     let answer = peer.change(post, kind)?;
-    if request.method == Method::POST && names_html(request) {
+    if request.method == Method::POST && request.accepts("text/html") {
+        // A browser that shows what it is answered.
         let page = page_to_show(request, parameters.back.as_deref());
         let page = page.map_or_else(|| format!("{}/", state.prefix), str::to_owned);
         return Ok(Response::new(303).field("Location", page).field("Cache-Control", "no-store"));
@@ -98,15 +125,6 @@ pub(crate) fn watched(state: &State, request: &Request, json: bool) -> Result<Li
     let parameters = Parameters::of_query(request, expected).map_err(Problem::from);
     let counter = parameters.and_then(|parameters| Ok(state.counter(parameters.post()?)?));
     counter.map_err(|problem| problem.response(state))
-}
-
-/// Whether this is a browser that shows what it is answered.
-fn names_html(request: &Request) -> bool {
-    let is_html = |range: &[u8]| {
-        let kind = range.split(|byte| *byte == b';').next().unwrap_or_default();
-        kind.trim_ascii().eq_ignore_ascii_case(b"text/html")
-    };
-    list(&request.fields, ACCEPT).any(is_html)
 }
 
 /// Where a browser goes on that has sent a form: to the page that the form names, or else to the one that it was on, if

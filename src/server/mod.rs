@@ -5,6 +5,7 @@ pub(crate) mod access;
 pub(crate) mod allowed;
 mod capacity;
 mod connection;
+mod events;
 mod fallback;
 mod likes;
 pub(crate) mod page;

@@ -6,7 +6,8 @@ use crate::{
     likes::Likes,
     metrics::Refused,
     server::access::address,
-    server::likes,
+    server::events,
+    server::likes::{self, Watched},
     server::page,
     server::peer::{LikeRefusal, Peer},
     server::state::State,
@@ -22,6 +23,8 @@ pub(crate) enum Answer {
     Response(Response),
     /// The connection is a WebSocket from here on, which is shown this counter.
     Upgrade(Handshake, Likes),
+    /// The response is a stream of events from here on, of these counters.
+    Events(Response, Vec<Watched>),
 }
 
 impl From<Response> for Answer {
@@ -105,6 +108,10 @@ pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> An
         ("", GET | HEAD) => Response::new(308).field("Location", format!("{}/", state.prefix)),
         ("/" | "/index.html", GET | HEAD) => state.page.answer(state.likes.count(), &request.fields),
         ("/favicon.ico", GET | HEAD) => page::icon(),
+        ("/likes", GET | HEAD) if request.accepts("text/event-stream") => match watch(state, request) {
+            Ok(watched) => return Answer::Events(share(state, request, events::head(), "Accept, Origin"), watched),
+            Err(response) => response,
+        },
         ("/likes", GET | HEAD) => likes::counts(state, request),
         ("/like", PUT | POST | DELETE) => like(state, request, peer),
         ("/liveLikes", GET) => return upgrade(state, request),
@@ -114,7 +121,11 @@ pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> An
         ("/likes" | "/like", OPTIONS) if request.fields.contains_key(ORIGIN) => preflight(state, request, allow),
         (_, method) => otherwise(method, allow),
     };
-    if matches!(path, "/likes" | "/like") { share(state, request, response).into() } else { response.into() }
+    match path {
+        "/likes" => share(state, request, response, "Accept, Origin").into(),
+        "/like" => share(state, request, response, "Origin").into(),
+        _ => response.into(),
+    }
 }
 
 /// Answers a request to the address of the metrics, under whatever name: monitors come by address.
@@ -163,6 +174,22 @@ fn upgrade(state: &State, request: &Request) -> Answer {
     }
 }
 
+/// What a stream of events is to show. Whoever opens one must name itself: that is what a page does not that asks for
+/// what it may not read.
+fn watch(state: &State, request: &Request) -> Result<Vec<Watched>, Response> {
+    if request.fields.get("Sec-Fetch-Mode").is_some_and(|mode| mode == "no-cors") {
+        let problem = "a page reads events by EventSource, or by fetch in a mode other than no-cors";
+        return Err(refuse(state, Refused::Origin, Response::error(403, problem)));
+    }
+    check_origin(state, request)
+        // Who may not read counts may read why, and say so in the browser's console.
+        .map_err(|refusal| refusal.field("Access-Control-Allow-Origin", "*"))?;
+    if state.is_stopping() {
+        return Err(refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN)));
+    }
+    likes::watched_by_events(state, request)
+}
+
 fn health(state: &State) -> Response {
     match state.likes.health() {
         _ if state.is_stopping() => unavailable(SHUTTING_DOWN),
@@ -192,8 +219,8 @@ fn preflight(state: &State, request: &Request, allow: &'static str) -> Response 
 }
 
 /// Lets a page of an allowed origin read the response.
-fn share(state: &State, request: &Request, response: Response) -> Response {
-    let response = response.field("Vary", "Origin");
+fn share(state: &State, request: &Request, response: Response, vary: &'static str) -> Response {
+    let response = response.field("Vary", vary);
     match request.fields.get(ORIGIN) {
         Some(origin) if state.access.origin(origin, request.host.as_ref()) => {
             response.field("Access-Control-Allow-Origin", state.access.shared_with(origin))

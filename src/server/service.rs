@@ -110,7 +110,8 @@ pub(crate) enum Kind {
 
 enum Open {
     Http(Arc<TcpStream>),
-    WebSocket(Arc<Outbox>),
+    /// One that is shown counts.
+    Client(Arc<Outbox>),
 }
 
 impl fmt::Debug for Shared {
@@ -187,7 +188,7 @@ impl Service {
                 match connection {
                     // One that waits for a request sees its end; one that is being answered ends after the answer.
                     Open::Http(stream) => _ = stream.shutdown(Shutdown::Read),
-                    Open::WebSocket(outbox) => clients.push(outbox.clone()),
+                    Open::Client(outbox) => clients.push(outbox.clone()),
                 }
             }
         }
@@ -202,7 +203,7 @@ impl Service {
         for connection in lock(table).open.values() {
             match connection {
                 Open::Http(stream) => stream.shut_down(),
-                Open::WebSocket(outbox) => outbox.abandon(),
+                Open::Client(outbox) => outbox.abandon(),
             }
         }
         state.likes.flush(deadline.saturating_duration_since(Instant::now())).map(drop)
@@ -220,10 +221,10 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn serve(self, early: Vec<u8>) {
-        let upgraded = |outbox: &Arc<Outbox>| {
-            lock(&self.shared.table).open.insert(self.number, Open::WebSocket(outbox.clone()));
+        let watching = |outbox: &Arc<Outbox>| {
+            lock(&self.shared.table).open.insert(self.number, Open::Client(outbox.clone()));
         };
-        if let Err(e) = connection::serve(&self.shared.state, &self.stream, self.kind, early, upgraded) {
+        if let Err(e) = connection::serve(&self.shared.state, &self.stream, self.kind, early, watching) {
             log::debug!("a connection broke: {e}");
         }
     }
@@ -238,7 +239,7 @@ impl Drop for Entry {
         HELD.fetch_sub(1, Ordering::Relaxed);
         self.shared.state.connections.store(table.open.len(), Ordering::Relaxed);
         drop(table);
-        if let Some(Open::WebSocket(outbox)) = left {
+        if let Some(Open::Client(outbox)) = left {
             // A fan-out may hold it a moment longer; it must not hold the connection open.
             outbox.abandon();
             self.shared.state.dropped.fetch_add(usize::from(outbox.was_dropped()), Ordering::Relaxed);

@@ -90,7 +90,7 @@ impl State {
         !likes.post().is_default() && likes.is_unliked() && !is_listed()
     }
 
-    /// Tells a WebSocket client that the server stops.
+    /// Tells a client that is shown counts that the server stops.
     pub(crate) fn close(&self, client: &Arc<Outbox>) {
         if client.close(Some(code::GOING_AWAY), SHUTTING_DOWN).fell_behind {
             self.likes.look_after(client.clone());
