@@ -2,7 +2,7 @@
 
 use crate::memory::Memory;
 use live_likes::{
-    Error, Likes, Listening, Result, Server,
+    Error, Listening, Posts, Result, Server,
     http::{Request, Response, StatusCode},
 };
 use std::net::TcpListener;
@@ -24,15 +24,15 @@ const POLICY: &str = "default-src 'none'; script-src LIKES; connect-src LIKES WS
 
 /// Listens on both addresses. The blog is told where the likes are, and their server which pages may like.
 pub fn start(blog: &str, likes: &str) -> Result<(Listening, Listening)> {
-    let counter = Likes::with_store(Memory::default())?;
+    let posts = Posts::with_store(Memory::default())?;
     // First the port of the blog, which the server of the likes has to know, and then that of the likes.
     let listener = TcpListener::bind(blog).map_err(|source| Error::Bind { addr: blog.to_owned(), source })?;
     let port = listener.local_addr().map_err(Error::Listen)?.port();
     let origins = ["localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}"));
-    let likes = origins.iter().fold(Server::new(counter.clone()), Server::allow_origin).bind(likes)?;
+    let likes = origins.iter().fold(Server::new(posts.clone()), Server::allow_origin).bind(likes)?;
     let (own, other) = (origins[0].clone(), origin(&likes));
     // Any web server would do for the blog. This one's own routes are of no use to it, and so put out of the way.
-    let blog = Server::new(counter).prefix("/unused").fallback(move |request| answer(&request, &own, &other));
+    let blog = Server::new(posts).prefix("/unused").fallback(move |request| answer(&request, &own, &other));
     Ok((blog.listen_on(listener)?, likes))
 }
 
