@@ -1,4 +1,5 @@
-//! The page: its bytes, the count that stands in them, and the fields that go with them.
+//! The page and the module of its script: their bytes, the count that stands in the page, and the fields that go with
+//! them.
 //!
 //! A page may mark where the count stands, `<!--likes-->16<!--/likes-->`; what is between is replaced when the page
 //! is served, so that it shows a count before its script runs, or where none runs. A page without the marks is served
@@ -14,12 +15,14 @@ use sha1::{Digest, Sha1};
 use std::path::Path;
 
 const BUILT_IN: &str = include_str!("../../index.html");
+const MODULE: &str = include_str!("../../element/live-likes.js");
 const ICON: &str = include_str!("favicon.svg");
 const MARKS: [&str; 2] = ["<!--likes-->", "<!--/likes-->"];
 
-/// The content policy of the built-in page: its own script and style, by their hashes, and nothing else.
+/// The content policy of the built-in page: its own script and style, by their hashes, the module, which is the only
+/// script that this server has, and nothing else.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-TxLU3K/Suw3Uykjw6WA33FtNSJDT+aNqp2qCOvG5s5c='; \
+    script-src 'sha256-orCEqMVJWfJRBn6W7OsxzoHEkOtvdo9OVKs8ukDitx8=' 'self'; \
     style-src 'sha256-LEDuprtoAbI4tHozqjMn4ehggHX6rxqmAbhdlUsJrVw='; \
     connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
 
@@ -59,19 +62,13 @@ impl Page {
     /// The response to a `GET` of the page, while the count is `likes`; 304 where the client has these very bytes.
     pub(crate) fn answer(&self, likes: u64, fields: &HeaderMap) -> Response {
         let bytes = self.bytes_with(likes);
-        let tag = format!("\"{}\"", STANDARD.encode(Sha1::digest(&bytes)));
-        // The weak comparison, as RFC 9110 section 13.1.2 asks for.
-        let known = list(fields, IF_NONE_MATCH)
-            .any(|other| other == b"*" || other.strip_prefix(b"W/").unwrap_or(other) == tag.as_bytes());
-        let mut response = Response::new(if known { 304 } else { 200 })
-            .field("ETag", tag)
-            .field("Cache-Control", "no-cache")
+        let response = tagged("text/html; charset=utf-8", bytes, fields)
             .field("Referrer-Policy", "same-origin")
             .field("X-Frame-Options", "SAMEORIGIN");
-        if let Some(policy) = self.policy {
-            response = response.field("Content-Security-Policy", policy);
+        match self.policy {
+            Some(policy) => response.field("Content-Security-Policy", policy),
+            None => response,
         }
-        if known { response } else { response.body("text/html; charset=utf-8", bytes) }
     }
 
     fn bytes_with(&self, likes: u64) -> Vec<u8> {
@@ -79,6 +76,30 @@ impl Page {
         let likes = if self.policy.is_some() { grouped(likes) } else { likes.to_string() };
         [&self.bytes[..count.start], likes.as_bytes(), &self.bytes[count.end..]].concat()
     }
+}
+
+/// The response to a `GET` of the module, which pages of any origin may load.
+pub(crate) fn module(fields: &HeaderMap) -> Response {
+    tagged("text/javascript; charset=utf-8", shortened(MODULE), fields)
+        .field("Access-Control-Allow-Origin", "*")
+        .field("Cross-Origin-Resource-Policy", "cross-origin")
+}
+
+/// What clients may keep as long as they ask whether it has changed; 304 where a client has these very bytes.
+fn tagged(kind: &'static str, bytes: impl Into<Vec<u8>>, fields: &HeaderMap) -> Response {
+    let bytes = bytes.into();
+    let tag = format!("\"{}\"", STANDARD.encode(Sha1::digest(&bytes)));
+    // The weak comparison, as RFC 9110 section 13.1.2 asks for.
+    let known = list(fields, IF_NONE_MATCH)
+        .any(|other| other == b"*" || other.strip_prefix(b"W/").unwrap_or(other) == tag.as_bytes());
+    let response = Response::new(if known { 304 } else { 200 }).field("ETag", tag).field("Cache-Control", "no-cache");
+    if known { response } else { response.body(kind, bytes) }
+}
+
+/// A script without its indentation and the lines that are comments: a third of what is sent.
+fn shortened(script: &str) -> String {
+    let lines = script.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with("//"));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// The response to a `GET` of the icon, which changes with the program at most.

@@ -44,7 +44,9 @@ const OPTIONS: &Method = &Method::OPTIONS;
 fn allow(state: &State, path: &str) -> Option<&'static str> {
     let takes_back = state.posts.remembers_visitors();
     match path {
-        "" | "/" | "/index.html" | "/favicon.ico" | "/likes" | "/healthz" | "/metrics" => Some("GET, HEAD, OPTIONS"),
+        "" | "/" | "/index.html" | "/live-likes.js" | "/favicon.ico" | "/likes" | "/healthz" | "/metrics" => {
+            Some("GET, HEAD, OPTIONS")
+        }
         "/like" if takes_back => Some("PUT, POST, DELETE, OPTIONS"),
         "/like" => Some("PUT, POST, OPTIONS"),
         "/liveLikes" => Some("GET, OPTIONS"),
@@ -107,6 +109,7 @@ pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> An
     let response = match (path, &request.method) {
         ("", GET | HEAD) => Response::new(308).field("Location", format!("{}/", state.prefix)),
         ("/" | "/index.html", GET | HEAD) => state.page.answer(state.likes.count(), &request.fields),
+        ("/live-likes.js", GET | HEAD) => page::module(&request.fields),
         ("/favicon.ico", GET | HEAD) => page::icon(),
         ("/likes", GET | HEAD) if request.accepts("text/event-stream") => match watch(state, request) {
             Ok(watched) => return Answer::Events(share(state, request, events::head(), "Accept, Origin"), watched),

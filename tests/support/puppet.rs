@@ -107,6 +107,9 @@ fn serve(mut stream: TcpStream, answers: &Mutex<Answers>, hand_over: impl Fn(Con
         _ if head.starts_with(b"GET /likes ") => {
             (answers.likes.0, "application/json", json!({ "numLikes": answers.likes.1 }).to_string())
         }
+        _ if head.starts_with(b"GET /live-likes.js ") => {
+            (200, "text/javascript", include_str!("../../element/live-likes.js").into())
+        }
         _ => (200, "text/html; charset=utf-8", include_str!("../../index.html").into()),
     };
     let length = if status == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
