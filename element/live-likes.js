@@ -493,3 +493,264 @@ async function refusal(response) {
   const isText = response.headers.get('Content-Type')?.startsWith('text/plain');
   return { status: response.status, problem: isText ? (await response.text()).trim() : `the server answered ${response.status}` };
 }
+
+// --- the element ---
+
+// Each is set by the attribute of its name after `text-`; # is the number. A language with more plural forms than English
+// has `text-few` and so on.
+const WORDS = {
+  like: 'Like', one: '# like', other: '# likes', liked: 'Liked', unliked: 'Like taken back',
+  refused: 'Your like was not confirmed', offline: 'Likes cannot be reached',
+};
+
+// Constructed, so that the strictest content policy allows it.
+const STYLE = `
+:host { position: relative; display: inline-block; vertical-align: middle; line-height: 1.25 }
+:host([hidden]) { display: none }
+button { display: inline-flex; align-items: center; gap: .4em; min-block-size: 2.75em; min-inline-size: 2.75em; margin: 0;
+  padding: 0 .75em; border: 1px solid transparent; border-radius: 9em; background: var(--live-likes-background, none);
+  color: var(--live-likes-color, inherit); font: inherit; cursor: pointer }
+button:focus-visible { outline: 2px solid; outline-offset: 2px }
+button:disabled { cursor: inherit }
+svg { display: block; inline-size: var(--live-likes-size, 1.25em); fill: none; stroke: currentcolor; stroke-width: 2;
+  stroke-linejoin: round }
+[part=count] { inline-size: var(--live-likes-count-size, 5ch); text-align: start; white-space: nowrap;
+  font-variant-numeric: tabular-nums }
+:host([liked]) [part=icon] { color: var(--live-likes-liked-color, inherit) }
+:host([liked]) svg { fill: currentcolor }
+:host([pending]) [part=icon] { animation: wait .6s infinite alternate }
+:host([offline]) button { border: 1px dashed }
+[part=note] { position: absolute; z-index: 1; inset-block-start: 100%; inset-inline-start: 0; inline-size: max-content;
+  max-inline-size: 16em; padding: .25em .5em; border: 1px solid; background: Canvas; color: CanvasText; font-size: .875em }
+:host(:not([refused], [offline][pending])) [part=note] { inline-size: 1px; block-size: 1px; overflow: hidden; clip-path: inset(50%) }
+@keyframes wait { to { opacity: .35 } }
+@media (prefers-reduced-motion) { * { animation: none !important } }
+@media print { [part=note] { display: none } }`;
+
+// So many posts of a page are watched wherever they are on it.
+const MANY = 50;
+
+let sheet;
+let nearness;
+const formats = new Map();
+const logged = new Set();
+
+function make(name, attributes, ...children) {
+  const space = /svg|path/.test(name) ? '2000/svg' : '1999/xhtml';
+  const node = document.createElementNS(`http://www.w3.org/${space}`, name);
+  for (const key in attributes) node.setAttribute(key, attributes[key]);
+  node.append(...children);
+  return node;
+}
+
+function formatsOf(language) {
+  if (!formats.has(language)) {
+    try {
+      formats.set(language, {
+        exact: new Intl.NumberFormat(language),
+        short: new Intl.NumberFormat(language, { notation: 'compact', maximumSignificantDigits: 3, roundingMode: 'trunc' }),
+        plural: new Intl.PluralRules(language),
+      });
+    } catch { // no language, but what an author wrote
+      formats.set(language, formatsOf('en'));
+    }
+  }
+  return formats.get(language);
+}
+
+// Each of them once: a page may hold many elements.
+function log(problem) {
+  if (!logged.has(problem)) console.error(`live-likes: ${problem}`);
+  logged.add(problem);
+}
+
+export class LiveLikes extends (globalThis.HTMLElement ?? Object) {
+  static observedAttributes = ['post', 'server', 'readonly', ...Object.keys(WORDS).map((word) => `text-${word}`)];
+
+  #states = this.attachInternals().states;
+  #count = make('span', { part: 'count' });
+  #note = make('span', { part: 'note', role: 'status' });
+  #button = make('button', { part: 'button', type: 'button' },
+    make('span', { part: 'icon' },
+      make('slot', { name: 'icon' },
+        make('svg', { viewBox: '0 0 24 24', 'aria-hidden': true },
+          make('path', { d: 'M12 21C7 17 2 13 2 8.5A5.3 5.3 0 0 1 12 6a5.3 5.3 0 0 1 10 2.5C22 13 17 17 12 21z' })))),
+    this.#count);
+  #post; // of the connection
+  #stop; // ends the watch of it
+  #asked = []; // who waits for an answer
+  #refused = false; // the last like of this element
+  #trouble; // the last that was told
+
+  constructor() {
+    super();
+    if (!sheet) {
+      sheet = new CSSStyleSheet();
+      sheet.replaceSync(STYLE);
+      nearness = new IntersectionObserver((entries) => {
+        for (const { target, isIntersecting } of entries) target.getRootNode().host.#near(isIntersecting);
+      }, { rootMargin: '50%' });
+    }
+    const root = this.attachShadow({ mode: 'open', delegatesFocus: true });
+    root.adoptedStyleSheets = [sheet];
+    root.append(this.#button, this.#note);
+    this.#button.onclick = () => this.#change(!(this.#post?.pending ?? this.liked));
+  }
+
+  connectedCallback() {
+    nearness.observe(this.#button);
+    this.#render();
+  }
+
+  disconnectedCallback() {
+    nearness.unobserve(this.#button);
+    if (!this.#asked.length) this.#leave();
+  }
+
+  connectedMoveCallback() {} // moved by moveBefore(), it stays as it is
+
+  attributeChangedCallback(name, before, now) {
+    if (/^(post|server)$/.test(name) && before !== now && this.#post) {
+      this.#leave();
+      this.#post = undefined;
+      this.#refused = false;
+      this.#count.textContent = this.#note.textContent = '';
+      this.#watch();
+    }
+    this.#render();
+  }
+
+  get count() {
+    return this.#post?.count === undefined ? null : Number(this.#post.count);
+  }
+
+  get liked() {
+    return this.#post?.liked === true;
+  }
+
+  like() {
+    return this.#change(true);
+  }
+
+  unlike() {
+    return this.#change(false);
+  }
+
+  #near(isNear) {
+    if (isNear) this.#watch();
+    // A client watches a hundred posts at most: of many, those far away are let go.
+    else if (this.#post?.connection.posts.size > MANY && !this.#asked.length) this.#leave();
+  }
+
+  #watch() {
+    if (this.#stop) return;
+    try {
+      const server = this.getAttribute('server') ?? new URL('.', import.meta.url).href;
+      if (!/^http/.test(new URL(server, document.baseURI).protocol)) throw 0;
+      const hear = (what) => this.#hear(what);
+      const post = connect(server).watch(this.getAttribute('post') || path(), hear);
+      this.#post = post;
+      this.#stop = () => post.unwatch(hear);
+      this.#hear(post.count === undefined ? 'state' : 'count');
+    } catch {
+      this.#fail({ status: 0, problem: 'the attribute `server` has to name the Live Likes server: https://likes.example' });
+    }
+  }
+
+  #leave() {
+    this.#stop?.();
+    this.#stop = undefined;
+  }
+
+  #change(like) {
+    this.#watch();
+    return new Promise((done) => {
+      if (!this.#post) return done(false);
+      this.#asked.push(done);
+      this.#refused = false;
+      this.#note.textContent = '';
+      if (like) this.#post.like();
+      else this.#post.unlike();
+      this.#render();
+    });
+  }
+
+  #hear(what) {
+    const { refused, trouble } = this.#post;
+    const isEnd = /answered|refused/.test(what);
+    const asked = isEnd ? this.#asked.splice(0) : [];
+    if (what === 'refused') {
+      this.#refused = asked.length > 0;
+      this.#fail(refused);
+    } else if (trouble && trouble.problem !== this.#trouble) {
+      this.#trouble = trouble.problem;
+      this.#fail(trouble);
+    }
+    this.#render();
+    if (what === 'count') this.#emit('count');
+    if (what === 'answered' && asked.length) {
+      this.#say(`${this.#word(this.liked ? 'liked' : 'unliked')}, ${this.#counted}`);
+      this.#emit('like');
+    }
+    for (const done of asked) done(this.liked);
+    if (isEnd && !this.isConnected) this.#leave();
+  }
+
+  #fail(detail) {
+    log(detail.problem);
+    this.#emit('error', detail);
+  }
+
+  #emit(name, detail = { count: this.count, liked: this.liked }) {
+    detail = { post: this.#post?.name, ...detail };
+    this.dispatchEvent(new CustomEvent(`live-likes:${name}`, { bubbles: true, composed: true, detail }));
+  }
+
+  #word(name) {
+    return this.getAttribute(`text-${name}`) ?? WORDS[name] ?? this.#word('other');
+  }
+
+  #say(words) {
+    if (this.#note.textContent !== words) this.#note.textContent = words;
+  }
+
+  #counted = '';
+
+  #render() {
+    const { count, liked, pending, state, toggle } = this.#post ?? {};
+    const states = { liked, pending: pending !== undefined, refused: this.#refused, offline: state === 'offline' };
+    for (const name in states) {
+      this.toggleAttribute(name, states[name] === true);
+      this.#states?.[states[name] ? 'add' : 'delete'](name);
+    }
+    const button = this.#button;
+    const readonly = button.disabled = this.hasAttribute('readonly');
+    button.title = '';
+    if (count !== undefined) {
+      const { exact, short, plural } = formatsOf(this.closest('[lang]')?.lang || 'en');
+      const number = exact.format(count);
+      const text = count < 10_000n ? number : short.format(count);
+      if (text !== number) button.title = number;
+      if (text !== this.#count.textContent) this.#count.textContent = text;
+      this.#counted = this.#word(plural.select(Number(count))).replace('#', number);
+    }
+    if (states.offline) button.title = this.#word('offline');
+    if (states.refused) this.#say(this.#word('refused'));
+    else if (states.offline && states.pending) this.#say(button.title);
+    button.setAttribute('aria-label', (readonly ? [] : [this.#word('like')]).concat(this.#counted || []).join(', '));
+    if (readonly || toggle === false) button.removeAttribute('aria-pressed');
+    else button.setAttribute('aria-pressed', liked === true);
+  }
+}
+
+// The default post. Decoded, so that it is what an author would write.
+function path() {
+  try {
+    return decodeURI(location.pathname);
+  } catch {
+    return location.pathname;
+  }
+}
+
+const { customElements } = globalThis;
+if (customElements && !customElements.get('live-likes')) customElements.define('live-likes', LiveLikes);
