@@ -35,6 +35,9 @@ const STALE = 45_000;
 // A server without a database forgets after an hour who has liked: an older like is not said again to it.
 const FORGETS = 50 * 60_000;
 
+const LOST = 'the connection was lost before the server answered; it is not known whether your like counts';
+const BLOCKED = 'WebSockets do not get through to the server';
+
 // Where a browser keeps the visitor's name, and the number of its last change of mind.
 const KEPT = 'live-likes';
 
@@ -89,19 +92,15 @@ class Post {
   }
 
   // Of two messages the one with the higher version is newer, whichever comes first.
-  take(message) {
-    const version = BigInt(message.version ?? this.version);
-    if (version > this.version || this.count === undefined) {
-      this.version = version;
-      this.count = BigInt(message.numLikes);
-      this.changed('count');
-    }
-    if (!('liked' in message) || version < this.likedVersion) return;
-    this.likedVersion = version;
-    if (message.liked === this.liked) return;
-    this.liked = message.liked;
-    this.refused = undefined;
-    this.changed('liked');
+  take({ numLikes, version, liked }) {
+    const at = version === undefined ? this.version + 1n : BigInt(version);
+    const isNewer = at > this.version;
+    const isChanged = liked !== undefined && liked !== this.liked && at >= this.likedVersion;
+    if (liked !== undefined && at > this.likedVersion) this.likedVersion = at;
+    if (isNewer) [this.version, this.count] = [at, BigInt(numLikes)];
+    if (isChanged) [this.liked, this.refused] = [liked];
+    if (isNewer) this.changed('count');
+    if (isChanged) this.changed('liked');
   }
 
   settle(refused) {
@@ -152,7 +151,7 @@ class Connection {
 
   begin() {
     this.meet();
-    this.ticking = setInterval(() => this.tick(), 1_000);
+    this.ticking = setInterval(() => this.tick(), 500);
     this.open();
   }
 
@@ -291,11 +290,13 @@ class Connection {
       this.boot = message.boot;
       for (const other of this.posts.values()) other.version = other.likedVersion = -1n;
     }
-    if (!post || message.type === 'pong') return;
+    if (!post) return;
     const isAnswer = post.wish && message.ref === String(post.wish.seq);
     if (message.type === 'refused') {
       if (isAnswer) post.settle(message);
       else if (!message.ref && !post.fresh) this.bar(post, message);
+    } else if (typeof message.numLikes !== 'string') {
+      return; // a pong, or nothing that is known
     } else if (isAnswer) {
       this.answer(post, message);
     } else {
@@ -339,7 +340,7 @@ class Connection {
   tellAgain(post) {
     const { visitor, at, boot, remembers } = post.wish;
     if (!visitor || (remembers && this.remembers) || (boot && boot === this.boot && since(at) < FORGETS)) this.tell(post);
-    else post.settle({ status: 0, problem: 'the connection was lost before the server answered; it is not known whether this counts' });
+    else post.settle({ status: 0, problem: LOST });
   }
 
   answer(post, message) {
@@ -427,7 +428,7 @@ class Connection {
       const url = this.url('likes', [...names.map((name) => ['post', name]), ['visitor', this.visitor]]);
       const Accept = plain || barred ? 'application/json' : 'text/event-stream';
       const response = await fetch(url, { headers: { Accept }, cache: 'no-store', signal });
-      const trouble = barred || (await refusal(response)) || { status: 0, problem: 'WebSockets do not get through to the server' };
+      const trouble = barred || (await refusal(response)) || { status: 0, problem: BLOCKED };
       if (stream === this.stream) this.trouble = trouble;
       this.changed();
       if (response.ok && response.headers.get('Content-Type') === 'text/event-stream') {
@@ -487,11 +488,12 @@ function parse(data) {
   }
 }
 
-// Why a request is not granted, in the server's words.
+// Why a request is not granted, in the server's words if there are any.
 async function refusal(response) {
-  if (response.ok) return undefined;
-  const isText = response.headers.get('Content-Type')?.startsWith('text/plain');
-  return { status: response.status, problem: isText ? (await response.text()).trim() : `the server answered ${response.status}` };
+  const { ok, status, headers } = response;
+  if (ok) return undefined;
+  const isText = headers.get('Content-Type')?.startsWith('text/plain');
+  return { status, problem: (isText && (await response.text()).trim()) || `the server answered ${status}` };
 }
 
 // --- the element ---

@@ -19,6 +19,13 @@ fn a_silent_line_is_pinged_after_25_seconds_and_given_up_after_ten_more() {
     let window = browser.window();
     window.before_each_page(CLOCK);
     window.before_each_page(NO_WAITS);
+    window.before_each_page(
+        "{
+           const { send } = WebSocket.prototype;
+           globalThis.said = [];
+           WebSocket.prototype.send = function (text) { said.push(JSON.parse(text).type); send.call(this, text); };
+         }",
+    );
     window.open(&puppet.url());
     let mut connection = puppet.next_joined("a", 16, None);
     window.wait_until(LIVE);
@@ -29,16 +36,19 @@ fn a_silent_line_is_pinged_after_25_seconds_and_given_up_after_ten_more() {
     window.evaluate("pass(24)"); // no silence of 25 s as yet
     connection.say(&json!({ "type": "count", "numLikes": 18, "version": 18 }));
     window.wait_until(&shows("18"));
-    assert_eq!(window.evaluate("patience"), 0, "nothing was asked");
+    assert_eq!(window.evaluate("said.join()"), "watch", "nothing was asked");
     window.evaluate("pass(26)");
     connection.answer_ping();
     connection.say(&json!({ "type": "count", "numLikes": 19, "version": 19 }));
     window.wait_until(&shows("19"));
-    assert_eq!(window.evaluate("patience"), 0, "it was answered");
-    window.evaluate("pass(26)");
+    window.evaluate("pass(20)");
+    assert_eq!(window.evaluate(LIVE), true, "it was answered");
+    window.evaluate("pass(6)");
     assert_eq!(connection.hear(), json!({ "type": "ping" }));
     assert_eq!(window.evaluate(LIVE), true);
-    window.evaluate("pass(10)");
+    connection.say(&json!({ "type": "count", "numLikes": 20, "version": 20 })); // which is no answer
+    window.wait_until(&shows("20"));
+    window.evaluate("pass(11)");
     assert_eq!(window.evaluate(RECONNECTING), true);
     connection.wait_for_its_end();
     let _held = puppet.next_joined("a", 19, None);
@@ -62,8 +72,10 @@ fn a_connection_that_never_brings_a_count_is_given_up() {
     window.wait_until("document.querySelector('.tweet__footer__note').textContent !== ''");
     assert_eq!(window.text(NOTE), "Likes cannot be read just now.");
     assert_eq!(window.evaluate(LIVE), false);
-    window.evaluate("pass(11)");
-    let _held = puppet.next_joined("a", 16, None);
+    window.evaluate("pass(26)");
+    assert_eq!(refusing.hear()["type"], "watch", "once more");
+    refusing.say(&json!({ "type": "count", "numLikes": 17, "version": 17, "boot": "a" }));
+    refusing.answer_ping();
     window.wait_until(LIVE);
     assert_eq!(window.text(NOTE), "");
     window.evaluate("pass(11)");
@@ -82,6 +94,7 @@ fn a_page_that_is_seen_again_or_back_online_asks_at_once() {
     window.open(&puppet.url());
     let mut connection = puppet.next_joined("a", 16, None);
     window.wait_until(LIVE);
+    let mut count = 16;
     for event in [
         "document.dispatchEvent(new Event('visibilitychange'))",
         "dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))",
@@ -90,19 +103,25 @@ fn a_page_that_is_seen_again_or_back_online_asks_at_once() {
         window.evaluate(event);
         assert_eq!(window.evaluate(LIVE), true, "{event}, without a silence");
         connection.answer_ping();
-        wait_for_the_pong(&window);
+        count += 1;
+        connection.say(&json!({ "type": "count", "numLikes": count, "version": count }));
+        window.wait_until(&shows(&count.to_string())); // and so the pong has been heard
 
-        window.evaluate("ahead += 46_000; 0"); // asleep: no timer runs
+        window.evaluate("sleep(46)");
         window.evaluate(event);
         assert_eq!(window.evaluate(RECONNECTING), true, "{event}, after a silence");
+        count += 1;
+        connection.say(&json!({ "type": "count", "numLikes": count, "version": count })); // held up meanwhile
+        window.wait_until(&shows(&count.to_string()));
+        assert_eq!(window.evaluate(RECONNECTING), true, "{event}, before the pong");
         connection.answer_ping();
         window.wait_until(LIVE);
 
-        window.evaluate("ahead += 46_000; 0");
+        window.evaluate("sleep(46)");
         window.evaluate(event);
-        window.evaluate("pass(10)");
+        window.evaluate("pass(11)");
         connection.wait_for_its_end();
-        connection = puppet.next_joined("a", 16, None);
+        connection = puppet.next_joined("a", count, None);
         window.wait_until(LIVE);
     }
 
@@ -114,12 +133,12 @@ fn a_page_that_is_seen_again_or_back_online_asks_at_once() {
     let mut opening = puppet.next();
     // What was being opened on the last network has no say any more.
     window.evaluate("dispatchEvent(new Event('online'))");
-    let mut newest = puppet.next_joined("a", 17, None);
+    let mut newest = puppet.next_joined("a", 30, None);
     opening.wait_for_its_end();
     window.wait_until(LIVE);
-    window.wait_until(&shows("17"));
-    newest.say(&json!({ "type": "count", "numLikes": 18, "version": 18 }));
-    window.wait_until(&shows("18"));
+    window.wait_until(&shows("30"));
+    newest.say(&json!({ "type": "count", "numLikes": 31, "version": 31 }));
+    window.wait_until(&shows("31"));
     assert!(puppet.connections.try_recv().is_err(), "one connection at a time");
 }
 
@@ -198,13 +217,16 @@ fn the_waits_between_attempts_double_up_to_thirty_seconds() {
     let window = browser.window();
     // Two fifths of each longest wait, written down and cut short. The page's other timers stay as they are.
     window.before_each_page(
-        "Math.random = () => 0.4;
-         const real = setTimeout, waits = [];
-         setTimeout = (run, wait) => {
-           if ([4_000, 10_000, 25_000].includes(wait)) return real(run, wait);
-           waits.push(wait);
-           return waits.length < 8 ? real(run, 0) : 0;
-         };",
+        "{
+           const later = setTimeout;
+           globalThis.waits = [];
+           Math.random = () => 0.4;
+           globalThis.setTimeout = (run, wait) => {
+             if (!wait || wait === 4_000 || wait === 10_000) return later(run, wait);
+             waits.push(wait);
+             return waits.length < 8 ? later(run, 0) : 0;
+           };
+         }",
     );
     window.open(&puppet.url());
     for _ in 0..8 {
@@ -226,11 +248,11 @@ fn without_a_websocket_the_count_comes_over_http_with_the_reason() {
     let window = browser.window();
     window.before_each_page("Math.random = () => 0.001");
     for (count, (likes, like), reason) in [
-        ("17", (200, 204), "The count cannot be shown live: WebSockets do not get through to the server."),
+        ("17", (200, 204), "WebSockets do not get through to the server."),
         ("18", (200, 403), "The server refuses pages from this address. Its log says how to allow it."),
         ("16", (403, 403), "The server refuses pages from this address. Its log says how to allow it."),
-        ("16", (503, 503), "The server is full just now. Trying again…"),
-        ("16", (502, 502), ""),
+        ("16", (503, 503), "The server answered 503."),
+        ("16", (502, 502), "The server answered 502."),
     ] {
         let answers = Answers { likes: (likes, count.parse().expect("a number")), like, websocket: Some(403) };
         let puppet = Puppet::start();
@@ -303,14 +325,4 @@ fn the_page_works_under_a_prefix() {
     window.wait_until(&shows("17"));
     handle.stop();
     running.join().expect("no panic").expect("a good end");
-}
-
-/// Waits until the page waits for no reply.
-fn wait_for_the_pong(window: &Window) {
-    window.evaluate(
-        "new Promise((done) => {
-           const look = () => (patience === 0 ? done(true) : requestAnimationFrame(look));
-           look();
-         })",
-    );
 }

@@ -80,14 +80,14 @@ fn nothing_moves_whatever_changes() {
                    moved.push(`${{text}} is cut off at ${{numLikes.closest('{LIKES}').getBoundingClientRect().width}} of ${{numLikes.getBoundingClientRect().width}}`);
                }}
                const notes = ['', 'No.', 'Likes cannot be saved just now. '.repeat(6)];
-               const wishes = [null, {{ type: 'like' }}, {{ type: 'unlike' }}];
-               for (const [line, was] of [[true, true], [false, false], [false, true]])
-                 for (const want of wishes) for (const yes of [false, true]) for (const why of notes) {{
-                   [live, wasLive, wish, liked, likeNote] = [line, was, want, yes, why];
-                   showState();
-                   await painted();
-                   if (starts() !== before) moved.push([line, was, want?.type, yes, why].join());
-                 }}
+               for (const state of ['live', 'connecting', 'reconnecting', 'offline'])
+                 for (const pending of [undefined, true, false])
+                   for (const liked of [false, true]) for (const problem of notes) {{
+                     post = {{ state, pending, liked, toggle: true, refused: problem && {{ problem }} }};
+                     showState();
+                     await painted();
+                     if (starts() !== before) moved.push([state, pending, liked, problem].join());
+                   }}
                return moved.join(' ') + (shift || '');
              }})()",
             max = u64::MAX
