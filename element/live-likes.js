@@ -122,7 +122,7 @@ class Connection {
   constructor(address, { eager }) {
     Object.assign(this, { address, eager });
     addEventListener('offline', () => this.doubt());
-    addEventListener('online', () => this.comeBack());
+    addEventListener('online', () => { this.plain = false; this.comeBack(); });
     addEventListener('pageshow', ({ persisted }) => persisted && this.comeBack());
     document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.comeBack());
     addEventListener('pagehide', () => this.close()); // a page that is kept for the way back holds no connection
@@ -135,7 +135,7 @@ class Connection {
       this.posts.set(name, (post = new Post(this, name)));
       if (this.posts.size === 1) this.begin();
       else if (this.joined) this.sendWatch(post);
-      else if (this.stream) this.listen();
+      else if (this.fruitless > 1) this.listen();
     }
     post.watchers.add(changed);
     return post;
@@ -206,7 +206,6 @@ class Connection {
   // Seen again, or back on a network: the connection may have died, and the reader should not wait out a delay.
   comeBack() {
     if (!this.posts.size) return;
-    this.plain = false;
     if (this.joined) return this.prove();
     if (since(this.heardAt) > STALE) this.dropStream();
     if (this.fruitless > 1 && !this.stream) this.listen();
@@ -284,6 +283,7 @@ class Connection {
   }
 
   receive(message) {
+    this.reached = true;
     const post = this.posts.get(message.post ?? '');
     if (message.boot && message.boot !== this.boot) {
       // Another start of the server: its store may have been put back to an older state.
@@ -418,7 +418,8 @@ class Connection {
     const stream = (this.stream = new AbortController());
     const { signal } = stream;
     const { plain } = this;
-    const late = setTimeout(() => { this.plain = true; stream.abort(); }, PATIENCE);
+    const late = setTimeout(() => stream.abort(), PATIENCE);
+    let brought = false;
     try {
       // A page's GET to its own server does not say its origin. Whether likes of that are refused, this finds out.
       const isOwn = this.address.startsWith(`${location.origin}/`);
@@ -432,16 +433,21 @@ class Connection {
       if (stream === this.stream) this.trouble = trouble;
       this.changed();
       if (response.ok && response.headers.get('Content-Type') === 'text/event-stream') {
-        await this.read(response.body, () => { clearTimeout(late); return stream === this.stream; });
+        await this.read(response.body, () => { clearTimeout(late); brought = true; return stream === this.stream; });
       } else if (response.ok) {
         const message = parse(await response.text());
+        brought = true;
         if (stream === this.stream) for (const count of message.posts ?? [{ post: names[0], ...message }]) this.receive(count);
       }
     } catch { /* the next failure of a socket leads here again */ }
     clearTimeout(late);
     if (stream !== this.stream) return;
     this.dropStream();
-    if (signal.aborted && !plain) this.listen();
+    // Where streams do not get through, single requests may. If those fail too, that says nothing against streams.
+    this.plain = plain === brought;
+    if (!brought && !plain) return this.listen();
+    if (!brought) this.reached = false;
+    this.changed();
   }
 
   async read(body, isWanted) {
@@ -567,7 +573,8 @@ function log(problem) {
 }
 
 export class LiveLikes extends (globalThis.HTMLElement ?? Object) {
-  static observedAttributes = ['post', 'server', 'readonly', ...Object.keys(WORDS).map((word) => `text-${word}`)];
+  static observedAttributes = ['post', 'server', 'readonly',
+    ...Object.keys(WORDS).concat('zero', 'two', 'few', 'many').map((word) => `text-${word}`)];
 
   #states = this.attachInternals().states;
   #count = make('span', { part: 'count' });
@@ -582,7 +589,7 @@ export class LiveLikes extends (globalThis.HTMLElement ?? Object) {
   #stop; // ends the watch of it
   #asked = []; // who waits for an answer
   #refused = false; // the last like of this element
-  #trouble; // the last that was told
+  #told; // the trouble that was told last
 
   constructor() {
     super();
@@ -606,7 +613,7 @@ export class LiveLikes extends (globalThis.HTMLElement ?? Object) {
 
   disconnectedCallback() {
     nearness.unobserve(this.#button);
-    if (!this.#asked.length) this.#leave();
+    setTimeout(() => this.isConnected || this.#asked.length || this.#leave()); // if it is not only moved
   }
 
   connectedMoveCallback() {} // moved by moveBefore(), it stays as it is
@@ -678,15 +685,15 @@ export class LiveLikes extends (globalThis.HTMLElement ?? Object) {
   }
 
   #hear(what) {
-    const { refused, trouble } = this.#post;
+    const { refused, trouble, barred, connection } = this.#post;
     const isEnd = /answered|refused/.test(what);
     const asked = isEnd ? this.#asked.splice(0) : [];
     if (what === 'refused') {
       this.#refused = asked.length > 0;
       this.#fail(refused);
-    } else if (trouble && trouble.problem !== this.#trouble) {
-      this.#trouble = trouble.problem;
-      this.#fail(trouble);
+    } else if (barred || connection.reached === false) {
+      const told = trouble?.status ? trouble : { status: 0, problem: `${connection.address} cannot be reached` };
+      if (told.problem !== this.#told?.problem) this.#fail((this.#told = told));
     }
     this.#render();
     if (what === 'count') this.#emit('count');
@@ -719,8 +726,9 @@ export class LiveLikes extends (globalThis.HTMLElement ?? Object) {
   #counted = '';
 
   #render() {
-    const { count, liked, pending, state, toggle } = this.#post ?? {};
-    const states = { liked, pending: pending !== undefined, refused: this.#refused, offline: state === 'offline' };
+    const { count, liked, pending, state, toggle, connection } = this.#post ?? {};
+    const offline = state === 'offline' || connection?.reached === false;
+    const states = { liked, pending: pending !== undefined, refused: this.#refused, offline };
     for (const name in states) {
       this.toggleAttribute(name, states[name] === true);
       this.#states?.[states[name] ? 'add' : 'delete'](name);
@@ -736,9 +744,9 @@ export class LiveLikes extends (globalThis.HTMLElement ?? Object) {
       if (text !== this.#count.textContent) this.#count.textContent = text;
       this.#counted = this.#word(plural.select(Number(count))).replace('#', number);
     }
-    if (states.offline) button.title = this.#word('offline');
+    if (offline) button.title = this.#word('offline');
     if (states.refused) this.#say(this.#word('refused'));
-    else if (states.offline && states.pending) this.#say(button.title);
+    else if (offline && states.pending) this.#say(button.title);
     button.setAttribute('aria-label', (readonly ? [] : [this.#word('like')]).concat(this.#counted || []).join(', '));
     if (readonly || toggle === false) button.removeAttribute('aria-pressed');
     else button.setAttribute('aria-pressed', liked === true);
