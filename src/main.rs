@@ -80,6 +80,9 @@ fn serve(settings: Settings) -> Result<(), Error> {
     for name in settings.allow_origins {
         server = server.allow_origin(name);
     }
+    for name in settings.allow_frames {
+        server = server.allow_frame(name);
+    }
     let mut listening = server.bind(settings.addr.as_str())?;
     if let Some(addr) = settings.metrics_addr {
         listening = listening.metrics_on(addr.as_str())?;

@@ -547,7 +547,7 @@ fn the_metrics_are_in_the_text_format() {
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
             assert_eq!(name, described);
-            assert!(["gauge", "counter", "summary"].contains(&kind), "{line}");
+            assert!(["gauge", "counter", "histogram"].contains(&kind), "{line}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
         } else {
             let (name, value) = line.rsplit_once(' ').unwrap();
@@ -616,7 +616,7 @@ fn the_count_is_for_everyone_but_only_allowed_pages_may_read_it_across_origins()
         let other = ask(server.addr, "GET", "/likes", fields);
         assert_eq!(other.body, r#"{"numLikes":16}"#);
         assert_eq!(other.field("Access-Control-Allow-Origin"), None);
-        assert_eq!(other.field("Vary"), Some("Origin"));
+        assert_eq!(other.field("Vary"), Some("Accept, Origin"));
     }
 }
 

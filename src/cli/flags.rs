@@ -62,6 +62,13 @@ pub(super) const FLAGS: &[Flag] = &[
         names,
         "origin whose pages may like, such as https://blog.example; may be repeated, or a list"
     ),
+    flag!(
+        "allow-frame",
+        "ORIGIN",
+        allow_frames,
+        names,
+        "origin whose pages may show the page in a frame, or *; may be repeated, or a list"
+    ),
     flag!("log", "LEVEL", log, level, "off, error, warn, info or debug, to standard error [info]"),
     flag!("connections", "N", limits.connections, number, "connections held at once [10000]"),
     flag!("head-bytes", "BYTES", limits.head_bytes, number, "request head [16384]"),

@@ -33,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) page: Option<PathBuf>,
     pub(crate) allow_hosts: Vec<String>,
     pub(crate) allow_origins: Vec<String>,
+    pub(crate) allow_frames: Vec<String>,
     pub(crate) log: log::LevelFilter,
     pub(crate) limits: Limits,
 }
@@ -48,6 +49,7 @@ impl Default for Settings {
             page: None,
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),
+            allow_frames: Vec::new(),
             log: log::LevelFilter::Info,
             limits: Limits::default(),
         }

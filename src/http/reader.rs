@@ -40,13 +40,13 @@ pub(crate) struct RequestReader<'s> {
 pub(crate) enum RequestError {
     /// The peer has gone, or has been silent between two requests: nobody waits for a response.
     Ended,
-    /// What came is answered with an error, and the connection closes.
-    Refused(Refusal),
+    /// What came is answered with an error, and the connection closes. With the request, if its head is whole.
+    Refused(Refusal, Option<Box<Request>>),
 }
 
 impl From<Refusal> for RequestError {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+        Self::Refused(refusal, None)
     }
 }
 
@@ -63,13 +63,21 @@ impl<'s> RequestReader<'s> {
         is_body_wanted: impl FnOnce(&Request) -> bool,
     ) -> Result<Request, RequestError> {
         let mut request = self.head(limits)?;
-        let mut body = BodyReader::new(request.framing, limits)?;
         let is_wanted = is_body_wanted(&request);
+        match self.body(&mut request, limits, is_wanted) {
+            Ok(()) => Ok(request),
+            Err(RequestError::Refused(refusal, _)) => Err(RequestError::Refused(refusal, Some(Box::new(request)))),
+            Err(ended) => Err(ended),
+        }
+    }
+
+    fn body(&mut self, request: &mut Request, limits: &Limits, is_wanted: bool) -> Result<(), RequestError> {
+        let mut body = BodyReader::new(request.framing, limits)?;
         if !body.is_done() && !is_wanted && (request.expects_continue || request.asks_for_websocket()) {
             // The client may hold its body back until it is answered (RFC 9110 section 10.1.1), or takes what follows
             // for a WebSocket's already. So the response comes first, and the connection closes after it.
             request.keep_alive = false;
-            return Ok(request);
+            return Ok(());
         }
         if is_wanted && request.expects_continue && self.buffer.is_empty() && !body.is_done() {
             let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -84,7 +92,7 @@ impl<'s> RequestReader<'s> {
             })?;
             self.buffer.drain(..taken);
             if body.is_done() {
-                return Ok(request);
+                return Ok(());
             }
             self.read(STEP, deadline)?;
         }

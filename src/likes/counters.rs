@@ -5,13 +5,16 @@ use crate::{
     likes::{audience::Audience, round::Steps, sync::Arc},
     store::change::{Count, Post, VisitorKey},
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 /// The counters in use, and which of them have something to be shown.
 #[derive(Default)]
 pub(crate) struct Counters {
     in_use: HashMap<Post, Counter>,
     changed: Vec<Post>,
+    /// Since when the first of them has been waiting to be shown, and the first of those that are being shown.
+    changed_since: Option<Instant>,
+    showing_since: Option<Instant>,
     /// How often there was something new to be shown, and how much of that has been shown.
     to_show: u64,
     shown: u64,
@@ -112,6 +115,7 @@ impl Counters {
         counter.count = Some(count);
         if counter.steps.is_empty() {
             self.changed.push(post.clone());
+            self.changed_since.get_or_insert_with(Instant::now);
         }
         counter.steps.push(count, likes, mind);
         self.to_show += 1;
@@ -120,6 +124,7 @@ impl Counters {
     /// Takes all that is to be shown; and a mark to say when it has been.
     pub(crate) fn take_news(&mut self) -> (Vec<News>, u64) {
         let changed = std::mem::take(&mut self.changed);
+        self.showing_since = self.changed_since.take();
         let news = changed.into_iter().filter_map(|post| {
             let counter = self.in_use.get_mut(&post)?;
             let (steps, audience) = (std::mem::take(&mut counter.steps), counter.audience.clone());
@@ -141,6 +146,12 @@ impl Counters {
 
     pub(crate) fn set_shown(&mut self, mark: u64) {
         self.shown = mark;
+        self.showing_since = None;
+    }
+
+    /// Since when the oldest change that is not shown has been waiting.
+    pub(crate) fn unshown_since(&self) -> Option<Instant> {
+        self.showing_since.or(self.changed_since)
     }
 
     pub(crate) fn is_shown(&self, mark: u64) -> bool {

@@ -21,7 +21,7 @@ use crate::{
         sync::{Arc, Condvar, Mutex, MutexGuard, lock, thread, wait_for},
     },
     limits::due_in,
-    metrics::Metrics,
+    metrics::{Metrics, Queues},
     store::{
         Feed, Reader, Store,
         change::{ChangeKind, Count, Post, VisitorKey},
@@ -141,6 +141,8 @@ pub(crate) struct State {
     /// What others have changed while a batch is saved. It is shown after the batch, whose counts may be older and
     /// would be passed over, and with them which visitors like the posts now.
     by_others: HashMap<Post, Count>,
+    /// Changes that could not be saved, and do not count.
+    not_saved: u64,
     /// Results that somebody who does not wait is to be told.
     answers: Vec<Arc<Results>>,
     /// Why likes cannot be saved just now.
@@ -172,6 +174,8 @@ pub(crate) struct Saving {
     /// The store is at it, so that its outcome is open.
     pub(crate) called: bool,
     pub(crate) since: Instant,
+    /// When the first of its changes was taken.
+    pub(crate) oldest: Option<Instant>,
     /// It has taken longer than [`SAVE_WITHIN`].
     pub(crate) late: bool,
     pub(crate) results: Arc<Results>,
@@ -198,6 +202,15 @@ impl State {
             (None, Some(reason)) => Err(Error::NotSaved(reason.clone())),
             (None, None) => Ok(()),
         }
+    }
+
+    /// What waits, for the metrics.
+    pub(crate) fn queues(&self, now: Instant) -> Queues {
+        let unsaved = self.unsaved();
+        let oldest = self.saving.as_ref().map_or(self.next.since, |saving| saving.oldest).filter(|_| unsaved > 0);
+        let age = |since: Option<Instant>| since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let (unsaved_age, unshown_age) = (age(oldest), age(self.counters.unshown_since()));
+        Queues { unsaved, unsaved_age, unshown_age, not_saved: self.not_saved }
     }
 
     /// Takes all that is to be told and shown, if there is anything.
@@ -253,7 +266,10 @@ impl State {
 
     /// Takes the likes that somebody waits for out of a batch, and tells those who do.
     pub(crate) fn refuse(&mut self, batch: &mut Batch, refusal: &Refusal) {
-        let results = batch.take_awaited(|post, likes| self.counters.forget(post, likes));
+        let results = batch.take_awaited(|post, likes| {
+            self.not_saved += likes;
+            self.counters.forget(post, likes);
+        });
         self.settle(results, Err(refusal.clone()));
     }
 
@@ -401,7 +417,7 @@ impl Core {
     }
 
     /// Notes that the batch that is being saved has taken too long, if it has, and tells those who wait. Returns when
-    /// it is to be looked at again, and whether this was the moment.
+    /// it is to be looked at again, and whether this was the moment and no fault was known before.
     pub(crate) fn look_at_save(&self, state: &mut State, now: Instant) -> (Option<Instant>, bool) {
         let Some(saving) = state.saving.as_mut().filter(|saving| !saving.late) else { return (None, false) };
         let due = saving.since + SAVE_WITHIN;
@@ -413,9 +429,10 @@ impl Core {
         let results = saving.results.clone();
         state.settle(results, Err(Refusal::Unknown(problem.clone())));
         state.refuse_gathering(&Refusal::NotSaved(problem.clone()));
+        let is_new = state.fault.is_none();
         state.fault.get_or_insert(problem);
         self.progress.notify_all();
-        (None, true)
+        (None, is_new)
     }
 
     fn changed_by_others(&self, post: &Post, count: Count) {
@@ -465,6 +482,7 @@ impl Core {
         self.work.notify_one();
         let (called, unsaved) = (state.saving.as_ref().is_some_and(|saving| saving.called), state.unsaved());
         state.refuse_gathering(&Refusal::NotSaved(CLOSED.to_owned()));
+        self.saved.notify_one();
         if called {
             Err(Error::Unknown(state.not_saved(unsaved, "may be saved or not")))
         } else {

@@ -30,7 +30,7 @@ use crate::{
         subscription::Subscription,
         sync::{Arc, lock},
     },
-    metrics::Metrics,
+    metrics::{Metrics, Queues},
     store::{
         Store,
         change::{ChangeKind, Count, Outcome, Post, Refused, VisitorKey},
@@ -163,14 +163,14 @@ impl Likes {
         &self,
         kind: ChangeKind,
         client: &Arc<Outbox>,
-        encode: impl FnOnce(Result<Answer>, &Metrics) -> Vec<u8> + Send + 'static,
+        encode: impl FnOnce(Result<Answer>) -> Vec<u8> + Send + 'static,
     ) -> Result<()> {
         let asked = matches!(kind, ChangeKind::Likes(_) | ChangeKind::Visitor { liked: true, .. });
         // Not a handle, which the broadcaster must not be the last to have.
         let (core, client) = (Arc::downgrade(self.core()), client.clone());
         let then = Box::new(move |outcome: Result<Outcome>| {
             let Some(core) = core.upgrade() else { return };
-            let frame = encode(outcome.and_then(|outcome| answer_of(outcome, asked)), &core.metrics);
+            let frame = encode(outcome.and_then(|outcome| answer_of(outcome, asked)));
             if client.tell(&frame).fell_behind {
                 core.look_after(client);
             }
@@ -271,6 +271,11 @@ impl Likes {
     /// How many clients have not been sent all there is.
     pub(crate) fn behind(&self) -> usize {
         self.core().behind.len()
+    }
+
+    /// What waits, for the metrics.
+    pub(crate) fn queues(&self) -> Queues {
+        lock(&self.core().state).queues(Instant::now())
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -383,7 +388,7 @@ pub(crate) mod tests {
         let likes = Likes::with_store(Memory { breaks: true, ..Memory::default() }).unwrap();
         let (tell, told) = mpsc::channel();
         let client = Arc::new(Outbox::new(Arc::new(Slow(tell)), Duration::MAX, Dialect::Json, None));
-        likes.submit(ChangeKind::Likes(1), &client, |_, _| b"\x81\x02no".to_vec()).unwrap();
+        likes.submit(ChangeKind::Likes(1), &client, |_| b"\x81\x02no".to_vec()).unwrap();
         assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok("begun"));
         likes.wait_until_shown(Instant::now() + Duration::from_secs(60));
         assert_eq!(told.try_recv(), Ok("sent"));

@@ -7,6 +7,7 @@ use crate::{
         ledger::{Core, Saving, State},
         sync::{MutexGuard, lock, wait, wait_for},
     },
+    metrics::Became,
     store::{
         Store,
         change::{BatchId, Change, ChangeKind, Outcome, Post},
@@ -78,7 +79,7 @@ impl<'c, S: Store> Saver<'c, S> {
         loop {
             let late = state.saving.as_ref().is_some_and(|saving| saving.late);
             let (number, likes, results) = (batch.number, batch.likes(), batch.results.clone());
-            state.saving = Some(Saving { number, likes, called: true, since, late, results });
+            state.saving = Some(Saving { number, likes, called: true, since, oldest: batch.since, late, results });
             if state.broadcaster_idle {
                 core.saved.notify_one();
             }
@@ -112,6 +113,7 @@ impl<'c, S: Store> Saver<'c, S> {
                 (saving.called, saving.likes) = (false, batch.likes());
             }
             core.progress.notify_all();
+            core.saved.notify_one(); // there may be refusals to tell
             if state.fault.replace(problem.clone()).is_none() {
                 drop(state);
                 log::error!("likes cannot be saved: {problem}");
@@ -175,6 +177,12 @@ impl<'c, S: Store> Saver<'c, S> {
 
     fn settle(&self, batch: &Batch, outcomes: &[Outcome], mut state: MutexGuard<'c, State>) -> MutexGuard<'c, State> {
         for (change, outcome) in batch.changes.iter().zip(outcomes) {
+            let became = match outcome {
+                Outcome::Applied(_) => Became::Counted,
+                Outcome::Unchanged { .. } => Became::Unchanged,
+                Outcome::Refused(_) => Became::Refused,
+            };
+            self.core.metrics.became(became, change.likes());
             if let Outcome::Applied(count) = outcome {
                 let mind = match change.kind {
                     ChangeKind::Visitor { visitor, liked, .. } => Some((visitor, liked)),

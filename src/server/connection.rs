@@ -43,11 +43,15 @@ pub(crate) fn serve(
         let request = match reader.request(&state.limits, |request| routes::wants_body(state, request)) {
             Ok(request) => request,
             Err(RequestError::Ended) => return Ok(()),
-            Err(RequestError::Refused(refusal)) => {
+            Err(RequestError::Refused(refusal, request)) => {
                 log::debug!("refused a request: {} {}", refusal.status, refusal.problem);
                 let timeout = refusal.status == 408;
-                state.likes.metrics().refused(if timeout { Refused::Timeout } else { Refused::BadRequest });
-                write(&Response::from(&refusal).encode(false, false, SystemTime::now()))?;
+                state.refusals.add(if timeout { Refused::Timeout } else { Refused::BadRequest });
+                let mut response = Response::from(&refusal);
+                if let Some(request) = request {
+                    response = routes::sharing(state, &request)(response);
+                }
+                write(&response.encode(false, false, SystemTime::now()))?;
                 close_in_stages(stream, due_in(state.limits.close_within));
                 return Ok(());
             }
@@ -70,6 +74,7 @@ pub(crate) fn serve(
                     close_in_stages(stream, due_in(state.limits.close_within));
                 } else {
                     drop(reader);
+                    let _counted = state.count_watcher(Dialect::Events);
                     events::show(state, stream, &outbox(Dialect::Events, Some(state.posts.boot())), &watched);
                 }
                 return Ok(());
@@ -79,7 +84,7 @@ pub(crate) fn serve(
                 let (dialect, boot) =
                     if json { (Dialect::Json, Some(state.posts.boot())) } else { (Dialect::Bare, None) };
                 peer.watch(likes);
-                watch(state, stream, &outbox(dialect, boot), json, reader.into_rest(), &mut peer);
+                watch(state, stream, &outbox(dialect, boot), dialect, reader.into_rest(), &mut peer);
                 return Ok(());
             }
         };
@@ -97,18 +102,20 @@ fn watch<'s>(
     state: &'s State,
     stream: &TcpStream,
     outbox: &Arc<Outbox>,
-    json: bool,
+    dialect: Dialect,
     early: Vec<u8>,
     peer: &mut Peer<'s>,
 ) {
-    let session = Session { stream, outbox, limits: &state.limits, metrics: state.likes.metrics() };
+    let session =
+        Session { stream, outbox, limits: &state.limits, metrics: state.likes.metrics(), refusals: &state.refusals };
+    let _counted = state.count_watcher(dialect);
     // In JSON nothing is watched before the client says so.
-    let registration = if json { None } else { peer.watched().join(outbox, None).ok() };
+    let registration = if dialect == Dialect::Json { None } else { peer.watched().join(outbox, None).ok() };
     if state.is_stopping() {
         // The stop may have told everyone before this one came in.
         state.close(outbox);
     }
-    if json {
+    if dialect == Dialect::Json {
         session.run(early, &mut Watcher::new(state, peer, outbox));
     } else {
         session.run(early, peer);

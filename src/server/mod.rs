@@ -3,6 +3,7 @@
 mod acceptor;
 pub(crate) mod access;
 pub(crate) mod allowed;
+mod badge;
 mod capacity;
 mod connection;
 mod events;
@@ -10,6 +11,7 @@ mod fallback;
 mod likes;
 pub(crate) mod page;
 mod peer;
+mod process;
 pub(crate) mod query;
 mod rate;
 mod routes;
@@ -39,7 +41,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// Builds a server out of counters, a page, limits, and the names it answers to.
@@ -60,6 +62,7 @@ pub struct Server {
     limits: Limits,
     hosts: Vec<String>,
     origins: Vec<String>,
+    frames: Vec<String>,
     prefix: String,
     fallback: Option<Fallback>,
     allowed: Option<AllowedPosts>,
@@ -71,9 +74,9 @@ impl Server {
     #[must_use]
     pub fn new(posts: impl Into<Posts>) -> Self {
         let (page, limits) = (Page::default(), Limits::default());
-        let (hosts, origins, allowed) = (Vec::new(), Vec::new(), None);
+        let (hosts, origins, frames, allowed) = (Vec::new(), Vec::new(), Vec::new(), None);
         let posts = posts.into();
-        Self { posts, page, limits, hosts, origins, prefix: String::new(), fallback: None, allowed }
+        Self { posts, page, limits, hosts, origins, frames, prefix: String::new(), fallback: None, allowed }
     }
 
     /// Serves this page instead of the built-in one.
@@ -106,6 +109,14 @@ impl Server {
     #[must_use]
     pub fn allow_origin(mut self, name: impl Into<String>) -> Self {
         self.origins.push(name.into());
+        self
+    }
+
+    /// Lets pages of this origin show the page in a frame: named as for [`allow_origin`](Self::allow_origin), or `*` for
+    /// any. Pages of the server's own origin always may.
+    #[must_use]
+    pub fn allow_frame(mut self, name: impl Into<String>) -> Self {
+        self.frames.push(name.into());
         self
     }
 
@@ -200,6 +211,7 @@ impl Server {
             prefix: self.prefix,
             fallback: self.fallback,
             access: Access::new(&self.hosts, &self.origins)?,
+            ancestors: access::ancestors(&self.frames)?,
             loopback,
             allowed: self.allowed,
             rate: self.limits.likes_per_second_and_address.map(|most| Rate::new(most, Duration::from_secs(1))),
@@ -207,7 +219,11 @@ impl Server {
             limits: self.limits,
             metrics_apart: false,
             stopping: AtomicBool::new(false),
+            capacity: usize::MAX,
             connections: AtomicUsize::new(0),
+            watchers: Default::default(),
+            refusals: Arc::default(),
+            started: SystemTime::now(),
             dropped: AtomicUsize::new(0),
         })
     }

@@ -7,15 +7,24 @@
 
 use crate::{
     error::{Error, Result},
-    http::{request::list, response::Response},
+    http::{
+        request::{list, weight},
+        response::Response,
+    },
 };
-use ::http::{HeaderMap, header::IF_NONE_MATCH};
+use ::http::{
+    HeaderMap,
+    header::{ACCEPT_ENCODING, IF_NONE_MATCH},
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
 use std::path::Path;
 
 const BUILT_IN: &str = include_str!("../../index.html");
 const MODULE: &str = include_str!("../../element/live-likes.js");
+/// The module as it is served, compressed when it is changed: by element/compress, since a compressor would be one more
+/// library in every program that embeds this one.
+const COMPRESSED_MODULE: &[u8] = include_bytes!("../../element/live-likes.js.gz");
 const ICON: &str = include_str!("favicon.svg");
 const MARKS: [&str; 2] = ["<!--likes-->", "<!--/likes-->"];
 
@@ -24,7 +33,7 @@ const MARKS: [&str; 2] = ["<!--likes-->", "<!--/likes-->"];
 const POLICY: &str = "default-src 'none'; \
     script-src 'sha256-orCEqMVJWfJRBn6W7OsxzoHEkOtvdo9OVKs8ukDitx8=' 'self'; \
     style-src 'sha256-LEDuprtoAbI4tHozqjMn4ehggHX6rxqmAbhdlUsJrVw='; \
-    connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
+    connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'";
 
 /// The page that a server serves at `/` and `/index.html`.
 #[derive(Clone, Debug)]
@@ -32,7 +41,7 @@ pub struct Page {
     bytes: Vec<u8>,
     /// Where the count stands, if the page marks it.
     count: Option<std::ops::Range<usize>>,
-    /// A page that a user brings gets no content policy, which could stop its own inline script.
+    /// A page that a user brings gets none but for frames: it could stop its own inline script.
     policy: Option<&'static str>,
 }
 
@@ -60,14 +69,19 @@ impl Page {
     }
 
     /// The response to a `GET` of the page, while the count is `likes`; 304 where the client has these very bytes.
-    pub(crate) fn answer(&self, likes: u64, fields: &HeaderMap) -> Response {
+    /// `ancestors` may show it in a frame, besides pages of its own origin.
+    pub(crate) fn answer(&self, likes: u64, ancestors: Option<&str>, fields: &HeaderMap) -> Response {
         let bytes = self.bytes_with(likes);
-        let response = tagged("text/html; charset=utf-8", bytes, fields)
-            .field("Referrer-Policy", "same-origin")
-            .field("X-Frame-Options", "SAMEORIGIN");
+        let own = ancestors.is_none();
+        let ancestors = format!("frame-ancestors {}", ancestors.unwrap_or("'self'"));
+        let mut response = tagged("text/html; charset=utf-8", bytes, fields).field("Referrer-Policy", "same-origin");
+        if own {
+            response = response.field("X-Frame-Options", "SAMEORIGIN"); // it has no word for others
+        }
         match self.policy {
-            Some(policy) => response.field("Content-Security-Policy", policy),
-            None => response,
+            Some(policy) => response.field("Content-Security-Policy", format!("{policy}; {ancestors}")),
+            None if own => response,
+            None => response.field("Content-Security-Policy", ancestors),
         }
     }
 
@@ -80,7 +94,15 @@ impl Page {
 
 /// The response to a `GET` of the module, which pages of any origin may load.
 pub(crate) fn module(fields: &HeaderMap) -> Response {
-    tagged("text/javascript; charset=utf-8", shortened(MODULE), fields)
+    let kind = "text/javascript; charset=utf-8";
+    let response = if takes_gzip(fields) {
+        let response = tagged(kind, COMPRESSED_MODULE, fields);
+        if response.status == 304 { response } else { response.field("Content-Encoding", "gzip") }
+    } else {
+        tagged(kind, shortened(MODULE), fields)
+    };
+    response
+        .field("Vary", "Accept-Encoding")
         .field("Access-Control-Allow-Origin", "*")
         .field("Cross-Origin-Resource-Policy", "cross-origin")
 }
@@ -96,6 +118,13 @@ fn tagged(kind: &'static str, bytes: impl Into<Vec<u8>>, fields: &HeaderMap) -> 
     if known { response } else { response.body(kind, bytes) }
 }
 
+/// Whether a client takes gzip, and nothing else rather (RFC 9110 section 12.5.3).
+fn takes_gzip(fields: &HeaderMap) -> bool {
+    let weight = |coding| weight(fields, ACCEPT_ENCODING, coding);
+    let gzip = weight("gzip").or(weight("x-gzip")).or(weight("*")).unwrap_or(0.0);
+    gzip > 0.0 && gzip >= weight("identity").unwrap_or(0.0)
+}
+
 /// A script without its indentation and the lines that are comments: a third of what is sent.
 fn shortened(script: &str) -> String {
     let lines = script.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with("//"));
@@ -108,7 +137,7 @@ pub(crate) fn icon() -> Response {
 }
 
 /// A number in English, with a comma before every three digits.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(26);
     for (at, digit) in digits.chars().enumerate() {
@@ -174,11 +203,36 @@ mod tests {
     }
 
     #[test]
+    fn the_module_is_compressed_where_the_client_takes_that() {
+        for (lines, is_compressed) in [
+            (&[][..], false),
+            (&[""], false),
+            (&["gzip"], true),
+            (&["GZip, deflate, br, zstd"], true),
+            (&["br;q=1.0, gzip;q=0.8, *;q=0.1"], true),
+            (&["br", "gzip; q=0.001"], true),
+            (&["x-gzip"], true),
+            (&["*"], true),
+            (&["br, *;q=0.5"], true),
+            (&["gzip;q=0"], false),
+            (&["gzip;q=0.000, *"], false),
+            (&["*;q=0"], false),
+            (&["br, deflate"], false),
+            (&["identity"], false),
+            (&["identity, gzip;q=0.5"], false),
+            (&["identity;q=0.5, gzip"], true),
+        ] {
+            let fields = lines.iter().map(|line| (ACCEPT_ENCODING, line.parse().unwrap()));
+            assert_eq!(takes_gzip(&fields.collect()), is_compressed, "{lines:?}");
+        }
+    }
+
+    #[test]
     fn the_tag_is_the_sha1_of_the_bytes_and_answers_304() {
         let page = Page::new("hello");
         let status = |lines: &[&str]| {
             let lines = lines.iter().map(|line| (IF_NONE_MATCH, line.parse().unwrap()));
-            page.answer(1, &lines.collect()).status
+            page.answer(1, None, &lines.collect()).status
         };
         let tag = "\"qvTGHdzF6KLavt4PO0gs2a6pQ00=\"";
         assert_eq!(status(&[]), 200);

@@ -171,7 +171,7 @@ impl<'s> Peer<'s> {
     }
 
     pub(crate) fn bad_message(&self, refusal: Refusal) -> Refusal {
-        self.state.likes.metrics().refused(Refused::BadMessage);
+        self.state.refusals.add(Refused::BadMessage);
         refusal
     }
 }
@@ -183,7 +183,7 @@ impl Handler for Peer<'_> {
             Ok(()) => return Ok(None),
             Err(refusal) => refusal,
         };
-        self.state.likes.metrics().refused(refusal.reason());
+        self.state.refusals.add(refusal.reason());
         Err(Refusal::new(refusal.close_code(), refusal.to_string()))
     }
 

@@ -40,9 +40,9 @@ pub struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(state: State) -> Self {
-        let capacity = capacity(&state.limits, state.stack(), HELD.load(Ordering::Relaxed));
-        Self { shared: Arc::new(Shared { state, capacity, table: Mutex::default() }) }
+    pub(crate) fn new(mut state: State) -> Self {
+        state.capacity = capacity(&state.limits, state.stack(), HELD.load(Ordering::Relaxed));
+        Self { shared: Arc::new(Shared { state, table: Mutex::default() }) }
     }
 
     /// Serves an accepted connection on the calling thread, until it ends.
@@ -84,8 +84,6 @@ impl Service {
 /// What the connections of a server share, and the table of them.
 struct Shared {
     state: State,
-    /// Connections that this process has room for.
-    capacity: usize,
     table: Mutex<Table>,
 }
 
@@ -128,7 +126,7 @@ impl Service {
         let full = match kind {
             Kind::Public => {
                 table.open.len() - table.metrics >= state.limits.connections
-                    || HELD.load(Ordering::Relaxed) >= self.shared.capacity
+                    || HELD.load(Ordering::Relaxed) >= state.capacity
             }
             Kind::Metrics => table.metrics >= METRICS_CONNECTIONS,
         };
@@ -157,7 +155,7 @@ impl Service {
 
     /// Connections that this process has room for.
     pub(crate) fn capacity(&self) -> usize {
-        self.shared.capacity
+        self.shared.state.capacity
     }
 
     /// Stack of a connection's thread.
@@ -167,7 +165,7 @@ impl Service {
 
     /// Answers 503 without waiting. A new socket's buffer has room for it.
     pub(crate) fn refuse(&self, stream: &TcpStream, problem: &str) {
-        self.shared.state.likes.metrics().refused(Refused::Connections);
+        self.shared.state.refusals.add(Refused::Connections);
         let answer = Response::error(503, problem).field("Retry-After", "10").encode(false, false, SystemTime::now());
         let _ = stream.send_now(&answer);
         let _ = stream.shutdown(Shutdown::Write);

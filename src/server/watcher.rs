@@ -3,7 +3,7 @@
 use crate::{
     error::Error,
     likes::{Answer, Likes, audience::Registration, dialect::text_frame, outbox::Outbox},
-    metrics::Metrics,
+    metrics::Refusals,
     server::peer::{LikeRefusal, Peer},
     server::state::State,
     store::change::{ChangeKind, Count, Post, VisitorKey},
@@ -55,8 +55,8 @@ impl<'s, 'p> Watcher<'s, 'p> {
             None => return Err(LikeRefusal::NoVisitor),
         };
         let tells_liked = message.visitor.is_some() && self.state.posts.remembers_visitors();
-        let unanswered = self.unanswered.clone();
-        let encode = move |answer: Result<Answer, Error>, metrics: &Metrics| {
+        let (unanswered, refusals) = (self.unanswered.clone(), self.state.refusals.clone());
+        let encode = move |answer: Result<Answer, Error>| {
             unanswered.remove();
             let text = match answer {
                 Ok(Answer { count: Count { likes, version }, liked }) => {
@@ -65,7 +65,7 @@ impl<'s, 'p> Watcher<'s, 'p> {
                     let count = format!(",\"numLikes\":{likes},\"version\":{version}");
                     format!("{{\"type\":\"answer\"{reference}{post}{liked}{count}}}")
                 }
-                Err(e) => refused(&message.reference, &message.post, &LikeRefusal::Counter(e), metrics),
+                Err(e) => refused(&message.reference, &message.post, &LikeRefusal::Counter(e), &refusals),
             };
             let mut frame = Vec::with_capacity(text.len() + 10);
             text_frame(&text, &mut frame);
@@ -101,8 +101,8 @@ fn member(key: &str, value: &Option<String>) -> String {
 }
 
 /// What is said of a message that is not granted.
-fn refused(reference: &Option<String>, post: &Option<String>, refusal: &LikeRefusal, metrics: &Metrics) -> String {
-    metrics.refused(refusal.reason());
+fn refused(reference: &Option<String>, post: &Option<String>, refusal: &LikeRefusal, refusals: &Refusals) -> String {
+    refusals.add(refusal.reason());
     let (reference, post, problem) = (member("ref", reference), member("post", post), Some(refusal.to_string()));
     let (status, problem) = (refusal.status(), member("problem", &problem));
     format!("{{\"type\":\"refused\"{reference}{post},\"status\":{status}{problem}}}")
@@ -121,8 +121,8 @@ impl Handler for Watcher<'_, '_> {
             }
             Kind::Like | Kind::Unlike => self.change(post, message).map(|()| None),
         });
-        let metrics = self.state.likes.metrics();
-        Ok(granted.unwrap_or_else(|refusal| Some(Message::text(refused(&reference, &name, &refusal, metrics)))))
+        Ok(granted
+            .unwrap_or_else(|refusal| Some(Message::text(refused(&reference, &name, &refusal, &self.state.refusals)))))
     }
 
     fn binary(&mut self, _: &[u8]) -> Result<Option<Message>, Refusal> {

@@ -10,7 +10,7 @@ use crate::{
     http::reader::close_in_stages,
     likes::outbox::{Outbox, Standing},
     limits::{Limits, due_in},
-    metrics::{Metrics, Refused},
+    metrics::{Metrics, Refusals, Refused},
     websocket::frames::Frames,
     websocket::refusal::{Refusal, code},
 };
@@ -54,6 +54,7 @@ pub(crate) struct Session<'s> {
     pub(crate) outbox: &'s Outbox,
     pub(crate) limits: &'s Limits,
     pub(crate) metrics: &'s Metrics,
+    pub(crate) refusals: &'s Refusals,
 }
 
 /// Why no more messages are read.
@@ -115,7 +116,7 @@ impl Session<'_> {
                 }
                 Err(e) => {
                     let Some(refusal) = refusal(e, &websocket.get_ref().frames) else { return End::Gone };
-                    self.metrics.refused(Refused::BadMessage);
+                    self.refusals.add(Refused::BadMessage);
                     return End::Refused(refusal);
                 }
             };
@@ -306,8 +307,14 @@ mod tests {
                 let outbox = outbox.clone();
                 move || {
                     let start = Instant::now();
-                    Session { stream: &server, outbox: &outbox, limits: &limits, metrics: &Metrics::default() }
-                        .run(Vec::new(), &mut Echo);
+                    Session {
+                        stream: &server,
+                        outbox: &outbox,
+                        limits: &limits,
+                        metrics: &Metrics::default(),
+                        refusals: &Refusals::default(),
+                    }
+                    .run(Vec::new(), &mut Echo);
                     outbox.abandon();
                     start.elapsed()
                 }

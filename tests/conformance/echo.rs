@@ -22,7 +22,7 @@ mod websocket;
 
 use likes::{dialect::Dialect, outbox::Outbox};
 use limits::Limits;
-use metrics::Metrics;
+use metrics::{Metrics, Refusals};
 use std::{net::TcpListener, sync::Arc, thread};
 use websocket::{Handler, Message, Refusal, Session};
 
@@ -53,8 +53,8 @@ fn main() -> std::io::Result<()> {
             stream.set_nodelay(true)?;
             if tungstenite::accept(&*stream).is_ok() {
                 let outbox = Outbox::new(stream.clone(), limits.write_deadline, Dialect::Bare, None);
-                let session =
-                    Session { stream: &stream, outbox: &outbox, limits: &limits, metrics: &Metrics::default() };
+                let (metrics, refusals) = (&Metrics::default(), &Refusals::default());
+                let session = Session { stream: &stream, outbox: &outbox, limits: &limits, metrics, refusals };
                 session.run(Vec::new(), &mut Echo);
             }
             std::io::Result::Ok(())
