@@ -35,7 +35,7 @@ struct Site {
     gate: Gate,
     pages: Arc<Mutex<HashMap<String, (Option<String>, String)>>>,
     origin: String,
-    running: Vec<Running>,
+    _running: [Running; 2],
 }
 
 impl Site {
@@ -65,7 +65,7 @@ impl Site {
         let origin = site::origin(&blog);
         let server = set(Server::new(posts.clone()), origin.clone()).bind("127.0.0.1:0").expect("a free port");
         let gate = Gate::start(server.local_addr());
-        Self { posts, gate, pages, origin, running: vec![Running::start(blog), Running::start(server)] }
+        Self { posts, gate, pages, origin, _running: [Running::start(blog), Running::start(server)] }
     }
 
     /// Puts a page there, with the script in its head, and returns its address.

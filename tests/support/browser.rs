@@ -4,6 +4,8 @@
 //! one brings about 140 crates, and types for every event of one version of the protocol, to which
 //! the next Chromium need not keep. All waiting is for an answer or an event, with a deadline.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::TcpStream;
