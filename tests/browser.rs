@@ -1,6 +1,48 @@
-//! The page in a real browser, against the real server: Chromium, driven over its DevTools protocol.
+//! The page in real browsers, Chromium and Firefox, against the real server.
 //!
 //! Where the server behaves too well to bring about what a page must bear, a [`Puppet`] stands in.
+
+/// Runs each of these tests in Chromium and in Firefox, in a browser of its own.
+macro_rules! in_each_browser {
+    ($($(#[$attribute:meta])* $test:ident)*) => {
+        mod chromium {
+            $(
+                $(#[$attribute])*
+                #[test]
+                #[ignore = "needs Chromium: .ci/run installs it"]
+                fn $test() {
+                    super::$test(&crate::Browser::chromium());
+                }
+            )*
+        }
+
+        mod firefox {
+            $(
+                $(#[$attribute])*
+                #[test]
+                #[ignore = "needs Firefox: .ci/run installs it"]
+                fn $test() {
+                    super::$test(&crate::Browser::firefox());
+                }
+            )*
+        }
+    };
+}
+
+/// The same for what only Chromium can be told to be: without scripts, in another colour scheme, on paper.
+macro_rules! in_chromium {
+    ($($test:ident)*) => {
+        mod chromium_alone {
+            $(
+                #[test]
+                #[ignore = "needs Chromium: .ci/run installs it"]
+                fn $test() {
+                    super::$test(&crate::Browser::chromium());
+                }
+            )*
+        }
+    };
+}
 
 #[path = "support/browser.rs"]
 mod browser;
@@ -32,7 +74,6 @@ use std::{env, fs, thread};
 use browser::{Browser, DEADLINE, Window};
 use live_likes::{Likes, Page, Server, StoreLimits};
 use reserved::Reserved;
-use serde_json::json;
 
 const BUTTON: &str = ".tweet__footer__actions__like";
 const COUNT: &str = "#numLikes";
@@ -75,11 +116,8 @@ const CLOCK: &str = "{
 /// Each connection comes back at once: what is tested is that it comes back.
 const NO_WAITS: &str = "Math.random = () => 0";
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_click_in_one_window_shows_the_count_in_both() {
+fn a_click_in_one_window_shows_the_count_in_both(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let (one, other) = (browser.window(), browser.window());
     one.open(&counter.url());
     other.open(&counter.url());
@@ -95,11 +133,8 @@ fn a_click_in_one_window_shows_the_count_in_both() {
     assert_eq!(other.text(BUTTON), "Like");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_page_reconnects_after_the_server_restarts_and_shows_the_right_count() {
+fn the_page_reconnects_after_the_server_restarts_and_shows_the_right_count(browser: &Browser) {
     let mut counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url()); // with the waits that a reader has
     window.wait_until(LIVE);
@@ -115,12 +150,9 @@ fn the_page_reconnects_after_the_server_restarts_and_shows_the_right_count() {
     assert_eq!(window.text(STATUS), "Live");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_tutorial_s_page_works_unmodified() {
+fn the_tutorial_s_page_works_unmodified(browser: &Browser) {
     let counter = Counter::with_page("16", TUTORIAL);
     let url = counter.url().replace("127.0.0.1", "localhost");
-    let browser = Browser::start();
     let (one, other) = (browser.window(), browser.window());
     // The page shows the answers to its requests whenever they come, also after a newer count.
     let answered = |window: &Window, answers: u32| window.wait_until(&format!("answered === {answers}"));
@@ -153,14 +185,11 @@ fn the_tutorial_s_page_works_unmodified() {
     assert_eq!(one.complaints(), [""; 0]);
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn without_javascript_it_shows_the_count_and_likes_by_a_form() {
+fn without_javascript_it_shows_the_count_and_likes_by_a_form(browser: &Browser) {
     let counter = Counter::start("1041");
     counter.likes().like().expect("a like");
-    let browser = Browser::start();
     let window = browser.window();
-    window.call("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
+    window.allow_scripts(false);
     window.open(&counter.url());
 
     assert_eq!(window.text(COUNT), "1,042");
@@ -171,11 +200,8 @@ fn without_javascript_it_shows_the_count_and_likes_by_a_form() {
     assert_eq!(window.evaluate("location.pathname"), "/");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_page_breaks_no_content_policy_and_has_nothing_to_complain_of() {
+fn the_page_breaks_no_content_policy_and_has_nothing_to_complain_of(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url());
     let policy = "fetch('/').then((answer) => answer.headers.get('Content-Security-Policy'))";
@@ -198,12 +224,9 @@ fn the_page_breaks_no_content_policy_and_has_nothing_to_complain_of() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_storm_is_announced_politely_and_ends_at_the_exact_count() {
+fn a_storm_is_announced_politely_and_ends_at_the_exact_count(browser: &Browser) {
     const LIKES: u64 = 2_000;
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url());
     window.wait_until(LIVE);
@@ -232,6 +255,18 @@ fn a_storm_is_announced_politely_and_ends_at_the_exact_count() {
     let took = began.elapsed().as_secs();
     let said = window.evaluate("said").as_u64().expect("a number");
     assert!(said <= 2 + took / 4, "{said} announcements in {took} s");
+}
+
+in_each_browser! {
+    a_click_in_one_window_shows_the_count_in_both
+    the_page_reconnects_after_the_server_restarts_and_shows_the_right_count
+    the_tutorial_s_page_works_unmodified
+    a_storm_is_announced_politely_and_ends_at_the_exact_count
+}
+
+in_chromium! {
+    without_javascript_it_shows_the_count_and_likes_by_a_form
+    the_page_breaks_no_content_policy_and_has_nothing_to_complain_of
 }
 
 /// The condition that the page shows this count.

@@ -6,10 +6,22 @@ use serde_json::json;
 
 const FORGETS: Option<bool> = None;
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_like_is_shown_at_once_and_called_liked_when_it_is_answered() {
-    let browser = Browser::start();
+in_each_browser! {
+    a_like_is_shown_at_once_and_called_liked_when_it_is_answered
+    a_refused_like_is_taken_back_with_the_reason_and_can_be_given_again
+    a_like_whose_answer_was_lost_is_said_again_where_it_counts_once
+    a_like_is_not_said_again_to_a_store_that_may_have_forgotten_it
+    a_change_that_is_not_answered_in_ten_seconds_is_said_again_on_another_connection
+    a_click_without_a_connection_is_pending_until_there_is_one
+    of_several_changes_the_last_holds
+    of_two_versions_the_higher_is_shown_whichever_comes_first
+    where_the_browser_keeps_nothing_a_visitor_lives_as_long_as_the_page
+    seq_rises_whatever_the_clock_says_and_with_each_window
+    on_a_text_file_each_page_load_likes_once_and_nobody_is_given_a_name
+    #[cfg(feature = "sqlite")] in_a_database_the_button_is_a_toggle_that_all_windows_of_a_visitor_share
+}
+
+fn a_like_is_shown_at_once_and_called_liked_when_it_is_answered(browser: &Browser) {
     let window = browser.window();
     for (remembers, pressed) in [(None, None), (Some(false), Some("false"))] {
         let puppet = Puppet::start();
@@ -38,10 +50,7 @@ fn a_like_is_shown_at_once_and_called_liked_when_it_is_answered() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_refused_like_is_taken_back_with_the_reason_and_can_be_given_again() {
-    let browser = Browser::start();
+fn a_refused_like_is_taken_back_with_the_reason_and_can_be_given_again(browser: &Browser) {
     let window = browser.window();
     for remembers in [None, Some(false)] {
         let puppet = Puppet::start();
@@ -66,10 +75,7 @@ fn a_refused_like_is_taken_back_with_the_reason_and_can_be_given_again() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_like_whose_answer_was_lost_is_said_again_where_it_counts_once() {
-    let browser = Browser::start();
+fn a_like_whose_answer_was_lost_is_said_again_where_it_counts_once(browser: &Browser) {
     let window = browser.window();
     window.before_each_page(NO_WAITS);
     for (remembers, boots) in [(None, ["a", "a"]), (Some(false), ["a", "b"])] {
@@ -89,10 +95,7 @@ fn a_like_whose_answer_was_lost_is_said_again_where_it_counts_once() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_like_is_not_said_again_to_a_store_that_may_have_forgotten_it() {
-    let browser = Browser::start();
+fn a_like_is_not_said_again_to_a_store_that_may_have_forgotten_it(browser: &Browser) {
     let window = browser.window();
     window.before_each_page(CLOCK);
     window.before_each_page(NO_WAITS);
@@ -119,11 +122,8 @@ fn a_like_is_not_said_again_to_a_store_that_may_have_forgotten_it() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_change_that_is_not_answered_in_ten_seconds_is_said_again_on_another_connection() {
+fn a_change_that_is_not_answered_in_ten_seconds_is_said_again_on_another_connection(browser: &Browser) {
     let puppet = Puppet::start();
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(CLOCK);
     window.before_each_page(NO_WAITS);
@@ -146,10 +146,7 @@ fn a_change_that_is_not_answered_in_ten_seconds_is_said_again_on_another_connect
     assert_eq!(window.evaluate(LIVE), true, "nothing is waited for any more");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_click_without_a_connection_is_pending_until_there_is_one() {
-    let browser = Browser::start();
+fn a_click_without_a_connection_is_pending_until_there_is_one(browser: &Browser) {
     let window = browser.window();
     window.before_each_page(NO_WAITS);
     for remembers in [None, Some(false)] {
@@ -167,11 +164,8 @@ fn a_click_without_a_connection_is_pending_until_there_is_one() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn of_several_changes_the_last_holds() {
+fn of_several_changes_the_last_holds(browser: &Browser) {
     let puppet = Puppet::start();
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&puppet.url());
     let mut connection = puppet.next_joined("a", 16, Some(false));
@@ -189,11 +183,8 @@ fn of_several_changes_the_last_holds() {
     assert_eq!(window.evaluate("labels.join()"), "Liking…,Unliking…,Like");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn of_two_versions_the_higher_is_shown_whichever_comes_first() {
+fn of_two_versions_the_higher_is_shown_whichever_comes_first(browser: &Browser) {
     let puppet = Puppet::start();
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(NO_WAITS);
     window.open(&puppet.url());
@@ -221,11 +212,8 @@ fn of_two_versions_the_higher_is_shown_whichever_comes_first() {
     window.wait_until(&says("Liked"));
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn where_the_browser_keeps_nothing_a_visitor_lives_as_long_as_the_page() {
+fn where_the_browser_keeps_nothing_a_visitor_lives_as_long_as_the_page(browser: &Browser) {
     let puppet = Puppet::start();
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(NO_WAITS);
     window.before_each_page("Object.defineProperty(window, 'localStorage', { get() { throw new Error('no'); } })");
@@ -245,11 +233,8 @@ fn where_the_browser_keeps_nothing_a_visitor_lives_as_long_as_the_page() {
     assert_ne!(puppet.next_watching().visitor, visitor);
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn seq_rises_whatever_the_clock_says_and_with_each_window() {
+fn seq_rises_whatever_the_clock_says_and_with_each_window(browser: &Browser) {
     let puppet = Puppet::start();
-    let browser = Browser::start();
     let window = browser.window();
     let mut last = 0;
     for clock in ["5_000", "4_000", "9_000"] {
@@ -275,11 +260,8 @@ fn seq_rises_whatever_the_clock_says_and_with_each_window() {
     assert_eq!(connection.hear_change("like")["seq"], 9_000);
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn on_a_text_file_each_page_load_likes_once_and_nobody_is_given_a_name() {
+fn on_a_text_file_each_page_load_likes_once_and_nobody_is_given_a_name(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     for count in ["17", "18"] {
         window.open(&counter.url());
@@ -296,11 +278,8 @@ fn on_a_text_file_each_page_load_likes_once_and_nobody_is_given_a_name() {
 }
 
 #[cfg(feature = "sqlite")]
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn in_a_database_the_button_is_a_toggle_that_all_windows_of_a_visitor_share() {
+fn in_a_database_the_button_is_a_toggle_that_all_windows_of_a_visitor_share(browser: &Browser) {
     let counter = Counter::start_database();
-    let browser = Browser::start();
     let (one, other) = (browser.window(), browser.window());
     for window in [&one, &other] {
         window.open(&counter.url());

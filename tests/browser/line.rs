@@ -11,11 +11,26 @@ use std::thread;
 
 const OFFLINE: &str = "document.querySelector('.tweet__footer__status').dataset.state === 'offline'";
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_silent_line_is_pinged_after_25_seconds_and_given_up_after_ten_more() {
+in_each_browser! {
+    a_silent_line_is_pinged_after_25_seconds_and_given_up_after_ten_more
+    a_connection_that_never_brings_a_count_is_given_up
+    a_page_that_is_seen_again_or_back_online_asks_at_once
+    a_page_without_a_network_says_so_at_once
+    a_page_that_the_browser_kept_is_live_again
+    #[cfg(feature = "cli")] a_frozen_server_is_not_called_live
+    the_waits_between_attempts_double_up_to_thirty_seconds
+    without_a_websocket_the_count_comes_over_http_with_the_reason
+    the_page_works_at_a_path_of_a_proxy
+    a_proxy_that_changes_the_host_is_told_of
+    the_page_works_under_a_prefix
+}
+
+in_chromium! {
+    the_form_works_at_a_path_of_a_proxy
+}
+
+fn a_silent_line_is_pinged_after_25_seconds_and_given_up_after_ten_more(browser: &Browser) {
     let puppet = Puppet::start();
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(CLOCK);
     window.before_each_page(NO_WAITS);
@@ -55,11 +70,8 @@ fn a_silent_line_is_pinged_after_25_seconds_and_given_up_after_ten_more() {
     window.wait_until(LIVE);
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_connection_that_never_brings_a_count_is_given_up() {
+fn a_connection_that_never_brings_a_count_is_given_up(browser: &Browser) {
     let puppet = Puppet::start();
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(CLOCK);
     window.before_each_page(NO_WAITS);
@@ -83,11 +95,8 @@ fn a_connection_that_never_brings_a_count_is_given_up() {
     assert!(puppet.connections.try_recv().is_err(), "one connection at a time");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_page_that_is_seen_again_or_back_online_asks_at_once() {
+fn a_page_that_is_seen_again_or_back_online_asks_at_once(browser: &Browser) {
     let puppet = Puppet::start();
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(CLOCK);
     window.before_each_page(NO_WAITS);
@@ -142,31 +151,21 @@ fn a_page_that_is_seen_again_or_back_online_asks_at_once() {
     assert!(puppet.connections.try_recv().is_err(), "one connection at a time");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_page_without_a_network_says_so_at_once() {
+fn a_page_without_a_network_says_so_at_once(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(NO_WAITS);
     window.open(&counter.url());
     window.wait_until(LIVE);
-    let network = |offline: bool| {
-        let conditions = json!({ "offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
-        window.call("Network.emulateNetworkConditions", conditions);
-    };
-    network(true);
+    window.go_offline(true);
     window.wait_until(OFFLINE);
     assert_eq!(window.text(STATUS), "Offline");
-    network(false);
+    window.go_offline(false);
     window.wait_until(LIVE);
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_page_that_the_browser_kept_is_live_again() {
+fn a_page_that_the_browser_kept_is_live_again(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url());
     window.wait_until(LIVE);
@@ -180,12 +179,9 @@ fn a_page_that_the_browser_kept_is_live_again() {
 }
 
 #[cfg(feature = "cli")]
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_frozen_server_is_not_called_live() {
+fn a_frozen_server_is_not_called_live(browser: &Browser) {
     use rustix::process::Signal;
     let server = crate::process::Process::start(16, &[]);
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(CLOCK);
     window.before_each_page(NO_WAITS);
@@ -209,11 +205,8 @@ fn a_frozen_server_is_not_called_live() {
     window.wait_until(LIVE);
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_waits_between_attempts_double_up_to_thirty_seconds() {
+fn the_waits_between_attempts_double_up_to_thirty_seconds(browser: &Browser) {
     let puppet = Puppet::start();
-    let browser = Browser::start();
     let window = browser.window();
     // Two fifths of each longest wait, written down and cut short. The page's other timers stay as they are.
     window.before_each_page(
@@ -241,10 +234,7 @@ fn the_waits_between_attempts_double_up_to_thirty_seconds() {
     window.wait_until(&shows("17"));
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn without_a_websocket_the_count_comes_over_http_with_the_reason() {
-    let browser = Browser::start();
+fn without_a_websocket_the_count_comes_over_http_with_the_reason(browser: &Browser) {
     let window = browser.window();
     window.before_each_page("Math.random = () => 0.001");
     for (count, (likes, like), reason) in [
@@ -269,38 +259,33 @@ fn without_a_websocket_the_count_comes_over_http_with_the_reason() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_page_works_at_a_path_of_a_proxy() {
+fn the_page_works_at_a_path_of_a_proxy(browser: &Browser) {
     let counter = Counter::start("16");
     let relay = Relay::start(counter.addr(), "/counter", None);
-    let browser = Browser::start();
     let window = browser.window();
-    for script in [true, false] {
-        window.call("Emulation.setScriptExecutionDisabled", json!({ "value": !script }));
-        let page = format!("http://{}/counter/", relay.addr);
-        window.open(&page);
-        if script {
-            window.wait_until(LIVE);
-            window.click(BUTTON);
-            window.wait_until(&shows("17"));
-            window.wait_until(&says("Liked"));
-        } else {
-            window.click_and_load(BUTTON);
-            assert_eq!(window.evaluate("location.href"), page);
-            assert_eq!(window.text("#numLikes"), "18");
-        }
-    }
-    let complaints = window.complaints();
-    assert_eq!(complaints, [""; 0]);
+    window.open(&format!("http://{}/counter/", relay.addr));
+    window.wait_until(LIVE);
+    window.click(BUTTON);
+    window.wait_until(&shows("17"));
+    window.wait_until(&says("Liked"));
+    assert_eq!(window.complaints(), [""; 0]);
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_proxy_that_changes_the_host_is_told_of() {
+fn the_form_works_at_a_path_of_a_proxy(browser: &Browser) {
+    let counter = Counter::start("16");
+    let relay = Relay::start(counter.addr(), "/counter", None);
+    let window = browser.window();
+    let page = format!("http://{}/counter/", relay.addr);
+    window.allow_scripts(false);
+    window.open(&page);
+    window.click_and_load(BUTTON);
+    assert_eq!(window.evaluate("location.href"), page);
+    assert_eq!(window.text("#numLikes"), "17");
+}
+
+fn a_proxy_that_changes_the_host_is_told_of(browser: &Browser) {
     let counter = Counter::start("1016");
     let relay = Relay::start(counter.addr(), "", Some(counter.addr().to_string()));
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page("Math.random = () => 0.001");
     window.open(&format!("http://{}/", relay.addr));
@@ -310,14 +295,11 @@ fn a_proxy_that_changes_the_host_is_told_of() {
     assert_eq!(window.evaluate(RECONNECTING), true);
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_page_works_under_a_prefix() {
+fn the_page_works_under_a_prefix(browser: &Browser) {
     let counter = Counter::start("16");
     let server = Server::new(counter.likes().clone()).prefix("/counter").bind("127.0.0.1:0").expect("a port");
     let (addr, handle) = (server.local_addr(), server.handle());
     let running = thread::spawn(|| server.run());
-    let browser = Browser::start();
     let window: Window = browser.window();
     window.open(&format!("http://{addr}/counter")); // which leads to /counter/
     window.wait_until(LIVE);

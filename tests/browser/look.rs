@@ -4,11 +4,24 @@ use crate::{BUTTON, Browser, COUNT, Counter, LIKES, LIVE, NOTE, RECONNECTING, ST
 use serde_json::json;
 use std::{env, fs};
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn counts_that_come_faster_than_frames_are_written_once_a_frame() {
+in_each_browser! {
+    counts_that_come_faster_than_frames_are_written_once_a_frame
+    a_long_count_is_shortened_and_never_rounded_up_with_every_digit_in_its_title
+    a_selected_count_stays_selected
+    what_is_not_a_bare_decimal_is_not_shown
+    a_phone_of_320_pixels_never_scrolls_sideways
+}
+
+in_chromium! {
+    nothing_moves_whatever_changes
+    the_number_rolls_unless_that_is_not_wanted
+    forced_colours_paper_and_right_to_left_lose_nothing
+    text_can_be_read_in_both_colour_schemes_and_nothing_moves_for_who_wants_it_still
+    the_picture_for_the_readme_can_be_taken
+}
+
+fn counts_that_come_faster_than_frames_are_written_once_a_frame(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url());
     window.wait_until(LIVE);
@@ -23,10 +36,7 @@ fn counts_that_come_faster_than_frames_are_written_once_a_frame() {
     assert_eq!(window.text(COUNT), "1,016");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_long_count_is_shortened_and_never_rounded_up_with_every_digit_in_its_title() {
-    let browser = Browser::start();
+fn a_long_count_is_shortened_and_never_rounded_up_with_every_digit_in_its_title(browser: &Browser) {
     let window = browser.window();
     for (count, shown, title) in [
         ("0", "0\nlikes", None),
@@ -50,11 +60,8 @@ fn a_long_count_is_shortened_and_never_rounded_up_with_every_digit_in_its_title(
 }
 
 /// Every count, state of the line, state of the like, and note, at all widths.
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn nothing_moves_whatever_changes() {
+fn nothing_moves_whatever_changes(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.prefer(&[("prefers-reduced-motion", "reduce")]); // a beating heart is no shift
     for width in [320, 360, 511, 513, 768, 1280] {
@@ -96,11 +103,8 @@ fn nothing_moves_whatever_changes() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_selected_count_stays_selected() {
+fn a_selected_count_stays_selected(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url());
     window.wait_until(LIVE);
@@ -118,11 +122,8 @@ fn a_selected_count_stays_selected() {
     assert_eq!(window.evaluate("`${getSelection()}`.replace(/\\s/, ' ')"), "17 li");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_number_rolls_unless_that_is_not_wanted() {
+fn the_number_rolls_unless_that_is_not_wanted(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     for (motion, rolls) in [("no-preference", 1), ("reduce", 0)] {
         window.prefer(&[("prefers-reduced-motion", motion)]);
@@ -134,11 +135,8 @@ fn the_number_rolls_unless_that_is_not_wanted() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn forced_colours_paper_and_right_to_left_lose_nothing() {
+fn forced_colours_paper_and_right_to_left_lose_nothing(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url());
     window.wait_until(LIVE);
@@ -169,11 +167,8 @@ fn forced_colours_paper_and_right_to_left_lose_nothing() {
     assert!(window.text(COUNT) == "16");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn what_is_not_a_bare_decimal_is_not_shown() {
+fn what_is_not_a_bare_decimal_is_not_shown(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url());
     window.wait_until(LIVE);
@@ -200,11 +195,8 @@ fn what_is_not_a_bare_decimal_is_not_shown() {
     assert_eq!(window.evaluate(after_a_frame), "17");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_phone_of_320_pixels_never_scrolls_sideways() {
+fn a_phone_of_320_pixels_never_scrolls_sideways(browser: &Browser) {
     let mut counter = Counter::start("18446744073709551615");
-    let browser = Browser::start();
     let window = browser.window();
     window.resize(320, 568, 2.0);
     window.open(&counter.url());
@@ -225,11 +217,8 @@ fn a_phone_of_320_pixels_never_scrolls_sideways() {
     fits("with a note");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn text_can_be_read_in_both_colour_schemes_and_nothing_moves_for_who_wants_it_still() {
+fn text_can_be_read_in_both_colour_schemes_and_nothing_moves_for_who_wants_it_still(browser: &Browser) {
     let mut counter = Counter::start("16");
-    let browser = Browser::start();
     let (liked, other) = (browser.window(), browser.window());
     for window in [&liked, &other] {
         window.prefer(&[("prefers-reduced-motion", "reduce")]); // no colour is on its way to another
@@ -260,11 +249,8 @@ fn text_can_be_read_in_both_colour_schemes_and_nothing_moves_for_who_wants_it_st
 /// Two readers of the page, one of whom has just liked it. The picture is written to the file that
 /// `$SCREENSHOT` names, if it is set:
 /// `SCREENSHOT=docs/screenshot.png cargo test --test browser -- --ignored picture`.
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_picture_for_the_readme_can_be_taken() {
+fn the_picture_for_the_readme_can_be_taken(browser: &Browser) {
     let counter = Counter::start("1233");
-    let browser = Browser::start();
     let window = browser.window();
     window.resize(960, 412, 1.5);
     window.prefer(&[("prefers-color-scheme", "light"), ("prefers-reduced-motion", "reduce")]);
@@ -299,6 +285,7 @@ fn the_picture_for_the_readme_can_be_taken() {
 /// The texts whose contrast with what is behind them is below 4.5 (WCAG 2.2, 1.4.3).
 const FAINT_TEXTS: &str = r"(() => {
   const channels = (colour) => colour.match(/[\d.]+/g).map(Number);
+
   const luminance = ([r, g, b]) => {
     const linear = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
     return 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
