@@ -1,5 +1,9 @@
 //! The button for other sites in real browsers, on pages of an origin that is not the server's.
 
+#[macro_use]
+#[path = "support/each_browser.rs"]
+mod each_browser;
+
 #[path = "element/blog.rs"]
 mod blog;
 #[path = "support/browser.rs"]

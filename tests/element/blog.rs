@@ -2,7 +2,15 @@
 
 use crate::{Browser, Running, shown, site, wait};
 use live_likes::http;
-use serde_json::json;
+
+in_each_browser! {
+    a_like_of_a_post_shows_on_the_post_and_on_the_index_for_every_visitor
+}
+
+in_chromium! {
+    without_a_script_a_form_likes_and_leads_back
+    nothing_moves_while_the_buttons_come
+}
 
 fn start() -> (String, String, [Running; 2]) {
     let (blog, likes) = site::start("127.0.0.1:0", "127.0.0.1:0").expect("both listen");
@@ -10,11 +18,9 @@ fn start() -> (String, String, [Running; 2]) {
     (blog_at, likes_at, [Running::start(blog), Running::start(likes)])
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_like_of_a_post_shows_on_the_post_and_on_the_index_for_every_visitor() {
+fn a_like_of_a_post_shows_on_the_post_and_on_the_index_for_every_visitor(browser: &Browser) {
     let (blog, _, _running) = start();
-    let (browser, other_browser) = (Browser::start(), Browser::start());
+    let other_browser = browser.another();
     let (post, index, other) = (browser.window(), browser.window(), other_browser.window());
     post.open(&format!("{blog}/2026/hello/"));
     index.open(&blog);
@@ -47,13 +53,10 @@ fn a_like_of_a_post_shows_on_the_post_and_on_the_index_for_every_visitor() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn without_a_script_a_form_likes_and_leads_back() {
+fn without_a_script_a_form_likes_and_leads_back(browser: &Browser) {
     let (blog, likes, _running) = start();
-    let browser = Browser::start();
     let window = browser.window();
-    window.call("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
+    window.allow_scripts(false);
     for (count, path) in ["/2026/bread/", "/"].iter().enumerate() {
         let page = format!("{blog}{path}");
         window.open(&page);
@@ -64,14 +67,11 @@ fn without_a_script_a_form_likes_and_leads_back() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn nothing_moves_while_the_buttons_come() {
+fn nothing_moves_while_the_buttons_come(browser: &Browser) {
     let (blog, _, _running) = start();
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(
-        "let shift = 0;
+        "globalThis.shift = 0;
          new PerformanceObserver((list) => {
            for (const entry of list.getEntries()) shift += entry.value;
          }).observe({ type: 'layout-shift', buffered: true });",

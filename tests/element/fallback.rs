@@ -7,17 +7,20 @@ use crate::{
     wait,
 };
 
+in_each_browser! {
+    without_websockets_all_posts_share_an_event_stream_and_likes_are_requests
+    without_event_streams_counts_are_asked_for_when_the_page_is_seen
+    a_like_whose_answer_is_lost_is_said_again_and_counts_once
+}
+
 const SHORT_WAITS: &str = "Math.random = () => 0.01";
 const SEEN_AGAIN: &str = "document.dispatchEvent(new Event('visibilitychange'))";
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn without_websockets_all_posts_share_an_event_stream_and_likes_are_requests() {
+fn without_websockets_all_posts_share_an_event_stream_and_likes_are_requests(browser: &Browser) {
     let site = Site::start();
     site.gate.block(&[Kind::WebSocket]);
     let page =
         site.page("/", &["a", "b", "c"].map(|post| format!("<live-likes post=\"{post}\"></live-likes>")).concat());
-    let browser = Browser::start();
     let (window, other) = (browser.window(), browser.window());
     for window in [&window, &other] {
         window.before_each_page(SHORT_WAITS);
@@ -47,13 +50,10 @@ fn without_websockets_all_posts_share_an_event_stream_and_likes_are_requests() {
     wait(&window, "it.liked && it.count === 1");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn without_event_streams_counts_are_asked_for_when_the_page_is_seen() {
+fn without_event_streams_counts_are_asked_for_when_the_page_is_seen(browser: &Browser) {
     let site = Site::start();
     site.gate.block(&[Kind::WebSocket, Kind::Events]);
     let page = site.page("/", "<live-likes post=\"a\"></live-likes><live-likes post=\"b\"></live-likes>");
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(SHORT_WAITS);
     window.open(&page);
@@ -81,17 +81,14 @@ fn without_event_streams_counts_are_asked_for_when_the_page_is_seen() {
     wait(&window, "it.count === 1");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_like_whose_answer_is_lost_is_said_again_and_counts_once() {
+fn a_like_whose_answer_is_lost_is_said_again_and_counts_once(browser: &Browser) {
     let site = Site::start();
     let page = site.page("/", "<live-likes post=\"a\"></live-likes>");
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(SHORT_WAITS);
     // The answer is not heard, and then the line is cut.
     window.before_each_page(
-        "let deaf = false;
+        "globalThis.deaf = false;
          const real = WebSocket;
          WebSocket = class extends real {
            set onmessage(hear) { super.onmessage = (event) => { if (!deaf) hear(event) } }

@@ -4,9 +4,15 @@ use crate::{Browser, Server, Site, shown, wait};
 use serde_json::json;
 use std::fs;
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_strictest_policy_needs_the_address_of_the_server_alone() {
+in_each_browser! {
+    the_strictest_policy_needs_the_address_of_the_server_alone
+    an_origin_that_is_refused_is_told_in_the_console_what_allows_it
+    a_file_and_a_frame_without_an_origin_like_where_any_origin_may
+    where_storage_is_refused_a_visitor_lives_as_long_as_the_page
+    the_visitor_is_made_at_the_first_like_and_kept_in_the_page_s_own_storage
+}
+
+fn the_strictest_policy_needs_the_address_of_the_server_alone(browser: &Browser) {
     let site = Site::start();
     let server = site.gate.origin();
     let policy = format!(
@@ -16,7 +22,6 @@ fn the_strictest_policy_needs_the_address_of_the_server_alone() {
     );
     let body = format!("{}<live-likes post=\"a\"></live-likes>", site.script());
     let page = site.page_with("/", Some(&policy), &body);
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&page);
     wait(&window, "it.count === 0");
@@ -27,14 +32,11 @@ fn the_strictest_policy_needs_the_address_of_the_server_alone() {
     assert_eq!(window.complaints(), [""; 0]);
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn an_origin_that_is_refused_is_told_in_the_console_what_allows_it() {
+fn an_origin_that_is_refused_is_told_in_the_console_what_allows_it(browser: &Browser) {
     let site = Site::with(|server, _| server);
     let page = site.page("/", "<live-likes post=\"a\"></live-likes>");
-    let browser = Browser::start();
     let window = browser.window();
-    window.before_each_page("Math.random = () => 0.001; let errors = []; addEventListener('live-likes:error', ({ detail }) => errors.push(detail))");
+    window.before_each_page("Math.random = () => 0.001; globalThis.errors = []; addEventListener('live-likes:error', ({ detail }) => errors.push(detail))");
     window.open(&page);
     wait(&window, "it.matches('[offline]:state(offline)') && errors.length");
     let words = format!("pages of the origin {0} are not allowed; --allow-origin {0} allows them", site.origin);
@@ -46,9 +48,7 @@ fn an_origin_that_is_refused_is_told_in_the_console_what_allows_it() {
     assert_eq!(window.evaluate("document.querySelector('live-likes').count"), json!(null));
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_file_and_a_frame_without_an_origin_like_where_any_origin_may() {
+fn a_file_and_a_frame_without_an_origin_like_where_any_origin_may(browser: &Browser) {
     let site = Site::with(|server, _: String| Server::allow_origin(server, "*"));
     let inner = site.page(
         "/inner",
@@ -63,7 +63,6 @@ fn a_file_and_a_frame_without_an_origin_like_where_any_origin_may() {
              <iframe sandbox=\"allow-scripts\" width=\"100\" height=\"44\" src=\"{inner}\"></iframe>"
         ),
     );
-    let browser = Browser::start();
     let window = browser.window();
     for (before, after) in [("0", "1"), ("1", "2")] {
         window.open(&outer); // it keeps nothing: somebody else each time
@@ -82,12 +81,9 @@ fn a_file_and_a_frame_without_an_origin_like_where_any_origin_may() {
     fs::remove_file(file).expect("the file is there");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn where_storage_is_refused_a_visitor_lives_as_long_as_the_page() {
+fn where_storage_is_refused_a_visitor_lives_as_long_as_the_page(browser: &Browser) {
     let site = Site::start();
     let page = site.page("/", "<live-likes post=\"a\"></live-likes><live-likes post=\"b\"></live-likes>");
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page("Object.defineProperty(window, 'localStorage', { get() { throw new Error('no') } })");
     window.open(&page);
@@ -103,18 +99,16 @@ fn where_storage_is_refused_a_visitor_lives_as_long_as_the_page() {
     assert_eq!(shown(&window), "2");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_visitor_is_made_at_the_first_like_and_kept_in_the_page_s_own_storage() {
+fn the_visitor_is_made_at_the_first_like_and_kept_in_the_page_s_own_storage(browser: &Browser) {
     let site = Site::start();
     let page = site.page("/", "<live-likes post=\"a\"></live-likes>");
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(
-        "let drawn = 0;
+        "globalThis.drawn = 0;
          const draw = Crypto.prototype.getRandomValues;
          Crypto.prototype.getRandomValues = function (to) { drawn += 1; return draw.call(this, to) };
-         const said = [], send = WebSocket.prototype.send;
+         globalThis.said = [];
+         const { send } = WebSocket.prototype;
          WebSocket.prototype.send = function (text) { said.push(JSON.parse(text)); send.call(this, text) };",
     );
     window.open(&page);

@@ -3,6 +3,21 @@
 use crate::{Browser, FIRST, Site, Window, gate::Kind, running::eventually, shown, wait};
 use serde_json::{Value, json};
 
+in_each_browser! {
+    twenty_buttons_share_one_connection_from_the_first_near_the_viewport_to_the_last
+    more_buttons_than_a_client_may_watch_are_watched_where_they_are_seen
+    attributes_may_change_and_the_element_may_be_moved_removed_and_cloned
+    events_bubble_out_of_all_trees_and_methods_say_when_it_is_done
+    a_refused_like_is_taken_back_told_of_and_can_be_given_again
+    a_post_that_may_not_exist_is_told_of_in_the_server_s_words
+    words_and_numbers_are_those_of_the_page
+    a_second_definition_does_no_harm_and_a_form_is_upgraded_in_place
+}
+
+in_chromium! {
+    it_looks_as_the_page_does_and_as_the_reader_prefers
+}
+
 const INSIDE: &str = "document.querySelector('live-likes').shadowRoot.querySelector";
 
 /// What is said of the first button: its name, whether it is pressed, whether it is disabled.
@@ -12,14 +27,11 @@ fn heard(window: &Window) -> Value {
     ))
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn twenty_buttons_share_one_connection_from_the_first_near_the_viewport_to_the_last() {
+fn twenty_buttons_share_one_connection_from_the_first_near_the_viewport_to_the_last(browser: &Browser) {
     let site = Site::start();
     let far = |number| format!("<i><live-likes post=\"p{number}\"></live-likes></i>");
     let body = (0..20).map(far).collect::<String>();
     let page = site.page("/", &format!("<main hidden>{body}</main><div style=\"height: 5000px\"></div>"));
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&page);
     window.evaluate("customElements.whenDefined('live-likes')");
@@ -47,14 +59,11 @@ fn twenty_buttons_share_one_connection_from_the_first_near_the_viewport_to_the_l
     assert_eq!(site.gate.requests("/liveLikes").len(), 2);
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn more_buttons_than_a_client_may_watch_are_watched_where_they_are_seen() {
+fn more_buttons_than_a_client_may_watch_are_watched_where_they_are_seen(browser: &Browser) {
     let site = Site::start();
     let body: String =
         (0..150).map(|n| format!("<p style=\"height: 200px\"><live-likes post=\"p{n}\"></live-likes>")).collect();
     let page = site.page("/", &body);
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&page);
     window.evaluate(
@@ -71,9 +80,7 @@ fn more_buttons_than_a_client_may_watch_are_watched_where_they_are_seen() {
     assert!(site.posts.watching() < 100, "{}", site.posts.watching());
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn attributes_may_change_and_the_element_may_be_moved_removed_and_cloned() {
+fn attributes_may_change_and_the_element_may_be_moved_removed_and_cloned(browser: &Browser) {
     let site = Site::start();
     let other = Site::start();
     for (post, likes) in [("a", 1), ("b", 2), ("/caf\u{e9}/", 3)] {
@@ -81,7 +88,6 @@ fn attributes_may_change_and_the_element_may_be_moved_removed_and_cloned() {
         (0..likes).for_each(|_| assert!(post.like().is_ok()));
     }
     let page = site.page("/caf%C3%A9/", "<main><live-likes></live-likes></main><aside></aside>");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&page);
     wait(&window, "it.count === 3"); // the path of the page
@@ -133,9 +139,7 @@ fn attributes_may_change_and_the_element_may_be_moved_removed_and_cloned() {
     wait(&window, "it.count === 2 && it.liked");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn events_bubble_out_of_all_trees_and_methods_say_when_it_is_done() {
+fn events_bubble_out_of_all_trees_and_methods_say_when_it_is_done(browser: &Browser) {
     let site = Site::start();
     let page = site.page(
         "/",
@@ -149,7 +153,6 @@ fn events_bubble_out_of_all_trees_and_methods_say_when_it_is_done() {
            const it = root.firstChild;
          </script>",
     );
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&page);
     let counted =
@@ -174,16 +177,13 @@ fn events_bubble_out_of_all_trees_and_methods_say_when_it_is_done() {
     assert_eq!(told, json!(expected));
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_refused_like_is_taken_back_told_of_and_can_be_given_again() {
+fn a_refused_like_is_taken_back_told_of_and_can_be_given_again(browser: &Browser) {
     let site = Site::start();
     let page = site.page("/", "<live-likes post=\"a\"></live-likes>");
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(
-        "let refuse = 0;
-         const send = WebSocket.prototype.send;
+        "globalThis.refuse = 0;
+         const { send } = WebSocket.prototype;
          WebSocket.prototype.send = function (text) {
            const message = JSON.parse(text);
            if (!refuse || message.type !== 'like') return send.call(this, text);
@@ -210,15 +210,12 @@ fn a_refused_like_is_taken_back_told_of_and_can_be_given_again() {
     assert_eq!(window.evaluate(&format!("{INSIDE}('[role=status]').innerText")), "Liked, 1 like");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_post_that_may_not_exist_is_told_of_in_the_server_s_words() {
+fn a_post_that_may_not_exist_is_told_of_in_the_server_s_words(browser: &Browser) {
     let folder = crate::running::Folder::new();
     std::fs::write(folder.file("posts"), "/2026/*\n").expect("a list");
     let list = live_likes::AllowedPosts::open(folder.file("posts")).expect("a list");
     let site = Site::with(|server, origin| server.allow_origin(origin).allow_posts(list));
     let page = site.page("/", "<live-likes post=\"/2025/\"></live-likes><live-likes post=\"/2026/\"></live-likes>");
-    let browser = Browser::start();
     let window = browser.window();
     window.before_each_page(
         "addEventListener('live-likes:error', ({ detail }) => { document.title = detail.status + detail.post })",
@@ -230,9 +227,7 @@ fn a_post_that_may_not_exist_is_told_of_in_the_server_s_words() {
     assert!(window.complaints().iter().any(|it| it.contains("live-likes: ")), "{:?}", window.complaints());
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn words_and_numbers_are_those_of_the_page() {
+fn words_and_numbers_are_those_of_the_page(browser: &Browser) {
     let site = Site::start();
     for _ in 0..3 {
         site.posts.post("a").expect("a post").like().expect("a like");
@@ -242,7 +237,6 @@ fn words_and_numbers_are_those_of_the_page() {
         "<div lang=\"pl\" dir=\"rtl\"><live-likes post=\"a\" text-like=\"Lubi\u{119}\" text-one=\"# polubienie\"
            text-few=\"# polubienia\" text-other=\"# polubie\u{144}\"></live-likes></div>",
     );
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&page);
     wait(&window, "it.count === 3");
@@ -259,9 +253,7 @@ fn words_and_numbers_are_those_of_the_page() {
     assert!(heard(&window)[0].as_str().is_some_and(|name| name.contains('3')));
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn it_looks_as_the_page_does_and_as_the_reader_prefers() {
+fn it_looks_as_the_page_does_and_as_the_reader_prefers(browser: &Browser) {
     let site = Site::start();
     let page = site.page(
         "/",
@@ -273,7 +265,6 @@ fn it_looks_as_the_page_does_and_as_the_reader_prefers() {
          <live-likes post=\"a\"></live-likes>
          <live-likes class=\"own\" post=\"a\"><b slot=\"icon\">+</b></live-likes>",
     );
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&page);
     wait(&window, "it.count === 0");
@@ -305,9 +296,7 @@ fn it_looks_as_the_page_does_and_as_the_reader_prefers() {
     assert_eq!(shown(&window), "1", "on paper too");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_second_definition_does_no_harm_and_a_form_is_upgraded_in_place() {
+fn a_second_definition_does_no_harm_and_a_form_is_upgraded_in_place(browser: &Browser) {
     let site = Site::start();
     let second = site.script().replace("live-likes.js", "live-likes.js?again");
     let page = site.page(
@@ -317,7 +306,6 @@ fn a_second_definition_does_no_harm_and_a_form_is_upgraded_in_place() {
             site.gate.origin()
         ),
     );
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&page);
     wait(&window, "it.count === 0");

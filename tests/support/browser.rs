@@ -58,6 +58,14 @@ impl Browser {
         Browser::start(Kind::Firefox, command)
     }
 
+    /// Starts another one of this kind: another reader's.
+    pub fn another(&self) -> Browser {
+        match self.kind {
+            Kind::Chromium => Browser::chromium(),
+            Kind::Firefox => Browser::firefox(),
+        }
+    }
+
     fn start(kind: Kind, mut command: Command) -> Browser {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
