@@ -29,7 +29,7 @@ declare global {
   interface HTMLElementTagNameMap {
     'live-likes': LiveLikes;
   }
-  interface HTMLElementEventMap {
+  interface GlobalEventHandlersEventMap {
     /** The count is another one. */
     'live-likes:count': CustomEvent<CountDetail>;
     /** A like or an unlike of this element's was answered. */

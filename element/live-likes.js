@@ -32,6 +32,8 @@ const PATIENCE = 10_000;
 const QUIET = 25_000;
 // After so much silence the connection is not called live until the server has answered.
 const STALE = 45_000;
+// A page that shows others next has the connection at hand.
+const LINGER = 1_000;
 // A server without a database forgets after an hour who has liked: an older like is not said again to it.
 const FORGETS = 50 * 60_000;
 
@@ -147,7 +149,7 @@ class Connection {
     let post = this.posts.get(name);
     if (!post) {
       this.posts.set(name, (post = new Post(this, name)));
-      if (this.posts.size === 1) this.#begin();
+      if (!this.#ticking) this.#begin();
       else if (this.#joined) this.#sendWatch(post);
       else if (this.#fruitless > 1) this.#listen();
     }
@@ -158,8 +160,12 @@ class Connection {
   leave(post) {
     if (post.watchers.size || post.wish || !this.posts.delete(post.name)) return;
     if (this.#joined) this.#send('unwatch', post);
+    setTimeout(() => this.#rest(), LINGER);
+  }
+
+  #rest() {
     if (this.posts.size) return;
-    clearInterval(this.#ticking);
+    this.#ticking = clearInterval(this.#ticking);
     this.#close();
   }
 
@@ -429,6 +435,7 @@ class Connection {
 
   // Takes the counts from an event stream; or once, where that does not get through either.
   async #listen() {
+    if (!this.posts.size) return;
     this.#stream?.abort();
     const stream = (this.#stream = new AbortController());
     const { signal } = stream;

@@ -33,11 +33,14 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+/// Of each path the content policy of the page there, if it has one, and its HTML.
+type Pages = HashMap<String, (Option<String>, String)>;
+
 /// Pages on one port, the server of the likes on another, and a [`Gate`] before it.
 struct Site {
     posts: Posts,
     gate: Gate,
-    pages: Arc<Mutex<HashMap<String, (Option<String>, String)>>>,
+    pages: Arc<Mutex<Pages>>,
     origin: String,
     _running: [Running; 2],
 }
@@ -50,14 +53,13 @@ impl Site {
     /// A server that `set` has the last word on, which it tells the origin of the pages.
     fn with(set: impl FnOnce(Server, String) -> Server) -> Self {
         let posts = Posts::with_store(Memory::default()).expect("a store");
-        let pages = Arc::<Mutex<HashMap<_, _>>>::default();
+        let pages = Arc::<Mutex<Pages>>::default();
         let given = pages.clone();
         let blog = Server::new(posts.clone()).prefix("/unused").fallback(move |request| {
             let pages = given.lock().expect("no panic");
             let path = request.uri().path();
-            let (policy, html): &(Option<String>, String) = match pages.get(path) {
-                Some(page) => page,
-                None => return Response::builder().status(404).body(Vec::new()).expect("a response"),
+            let Some((policy, html)) = pages.get(path) else {
+                return Response::builder().status(404).body(Vec::new()).expect("a response");
             };
             let mut response = Response::builder().header("Content-Type", "text/html; charset=utf-8");
             if let Some(policy) = policy {
