@@ -38,7 +38,7 @@ const LINGER = 1_000;
 const FORGETS = 50 * 60_000;
 
 const LOST = 'the connection was lost before the server answered; it is not known whether your like counts';
-const BLOCKED = 'WebSockets do not get through to the server';
+const BLOCKED = 'no WebSocket to the server could be made';
 
 // Where a browser keeps the visitor's name, and the number of its last change of mind.
 const KEPT = 'live-likes';

@@ -34,7 +34,7 @@ use std::time::Instant;
 use std::{env, fs, thread};
 
 use browser::{Browser, DEADLINE, Window};
-use live_likes::{Likes, Page, Server, StoreLimits};
+use live_likes::{Likes, Limits, Page, Server, StoreLimits};
 use reserved::Reserved;
 
 const BUTTON: &str = ".tweet__footer__actions__like";
@@ -241,6 +241,7 @@ struct Counter {
     folder: PathBuf,
     page: Option<PathBuf>,
     in_database: bool,
+    limits: Limits,
     reserved: Reserved,
     likes: Option<Likes>,
     stop: Box<dyn Fn()>,
@@ -272,8 +273,8 @@ impl Counter {
                 .expect("the page");
             file
         });
-        let (in_database, stop) = (false, Box::new(|| ()));
-        let mut counter = Counter { folder, page, in_database, reserved, likes: None, stop, running: None };
+        let (in_database, limits, stop) = (false, Limits::default(), Box::new(|| ()));
+        let mut counter = Counter { folder, page, in_database, limits, reserved, likes: None, stop, running: None };
         counter.restart();
         counter
     }
@@ -315,7 +316,7 @@ impl Counter {
         let file = self.folder.join(if self.in_database { "likes.db" } else { "db.txt" });
         let store = live_likes::open_store(file, StoreLimits::default()).expect("the store opens");
         let likes = Likes::with_store(store).expect("the store opens");
-        let mut server = Server::new(likes.clone());
+        let mut server = Server::new(likes.clone()).limits(self.limits.clone());
         if let Some(page) = &self.page {
             server = server.page(Page::open(page).expect("the page opens"));
         }

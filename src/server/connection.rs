@@ -8,6 +8,7 @@ use crate::{
     limits::due_in,
     metrics::Refused,
     server::events,
+    server::likes::Watched,
     server::peer::Peer,
     server::routes::{self, Answer},
     server::service::Kind,
@@ -37,12 +38,53 @@ pub(crate) fn serve(
         None => stream.local_addr()?.ip().to_canonical().is_loopback(),
     };
     let mut peer = Peer::new(state, stream.peer_addr()?.ip(), loopback);
+    let outbox = |dialect, boot| {
+        let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, dialect, boot));
+        watching(&outbox);
+        outbox
+    };
+    match answer_requests(state, stream, kind, early, &mut peer)? {
+        Then::End => {}
+        Then::Events(watched) => {
+            let _counted = state.count_watcher(Dialect::Events);
+            events::show(state, stream, &outbox(Dialect::Events, Some(state.posts.boot())), &watched);
+        }
+        Then::Session { json, early } => {
+            let (dialect, boot) = if json { (Dialect::Json, Some(state.posts.boot())) } else { (Dialect::Bare, None) };
+            watch(state, stream, &outbox(dialect, boot), dialect, early, &mut peer);
+        }
+    }
+    Ok(())
+}
+
+/// What comes after a connection's requests.
+enum Then {
+    End,
+    Events(Vec<Watched>),
+    /// In JSON or not; and what came after the handshake's request.
+    Session {
+        json: bool,
+        early: Vec<u8>,
+    },
+}
+
+/// Answers requests until there are no more.
+///
+/// Never inlined, and nor is [`watch`], so that neither holds the stack that the other takes: a page a connection.
+#[inline(never)]
+fn answer_requests(
+    state: &State,
+    stream: &TcpStream,
+    kind: Kind,
+    early: Vec<u8>,
+    peer: &mut Peer<'_>,
+) -> io::Result<Then> {
     let mut reader = RequestReader::new(stream, early);
     let write = |bytes: &[u8]| write_within(stream, bytes, state.limits.write_deadline);
     loop {
         let request = match reader.request(&state.limits, |request| routes::wants_body(state, request)) {
             Ok(request) => request,
-            Err(RequestError::Ended) => return Ok(()),
+            Err(RequestError::Ended) => return Ok(Then::End),
             Err(RequestError::Refused(refusal, request)) => {
                 log::debug!("refused a request: {} {}", refusal.status, refusal.problem);
                 let timeout = refusal.status == 408;
@@ -53,51 +95,37 @@ pub(crate) fn serve(
                 }
                 write(&response.encode(false, false, SystemTime::now()))?;
                 close_in_stages(stream, due_in(state.limits.close_within));
-                return Ok(());
+                return Ok(Then::End);
             }
         };
         let (head_only, keep_alive) = (request.method == Method::HEAD, request.keep_alive);
         let answer = match kind {
-            Kind::Public => routes::answer(state, request, &mut peer),
+            Kind::Public => routes::answer(state, request, peer),
             Kind::Metrics => routes::answer_metrics(state, &request),
         };
-        let outbox = |dialect, boot| {
-            let outbox = Arc::new(Outbox::new(stream.clone(), state.limits.write_deadline, dialect, boot));
-            watching(&outbox);
-            outbox
-        };
-        let response = match answer {
-            Answer::Response(response) => response,
+        let (response, keep_alive) = match answer {
+            Answer::Response(response) => (response, keep_alive && !state.is_stopping()),
+            Answer::Events(head, _) if head_only => (head, false),
             Answer::Events(head, watched) => {
                 write(&head.encode(true, false, SystemTime::now()))?;
-                if head_only {
-                    close_in_stages(stream, due_in(state.limits.close_within));
-                } else {
-                    drop(reader);
-                    let _counted = state.count_watcher(Dialect::Events);
-                    events::show(state, stream, &outbox(Dialect::Events, Some(state.posts.boot())), &watched);
-                }
-                return Ok(());
+                return Ok(Then::Events(watched));
             }
             Answer::Upgrade(Handshake { response, json }, likes) => {
                 write(&response)?;
-                let (dialect, boot) =
-                    if json { (Dialect::Json, Some(state.posts.boot())) } else { (Dialect::Bare, None) };
                 peer.watch(likes);
-                watch(state, stream, &outbox(dialect, boot), dialect, reader.into_rest(), &mut peer);
-                return Ok(());
+                return Ok(Then::Session { json, early: reader.into_rest() });
             }
         };
-        let keep_alive = keep_alive && !state.is_stopping();
         write(&response.encode(head_only, keep_alive, SystemTime::now()))?;
         if !keep_alive {
             close_in_stages(stream, due_in(state.limits.close_within));
-            return Ok(());
+            return Ok(Then::End);
         }
     }
 }
 
 /// Shows a client the counts, and takes its likes.
+#[inline(never)]
 fn watch<'s>(
     state: &'s State,
     stream: &TcpStream,

@@ -30,7 +30,7 @@ const MARKS: [&str; 2] = ["<!--likes-->", "<!--/likes-->"];
 /// The content policy of the built-in page: its own script and style, by their hashes, the module, which is the only
 /// script that this server has, and nothing else.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-orCEqMVJWfJRBn6W7OsxzoHEkOtvdo9OVKs8ukDitx8=' 'self'; \
+    script-src 'sha256-9ZZPIwOQBKFi+Dfrq7ss8DEB4tDQVHq1tBcD2HTZWrA=' 'self'; \
     style-src 'sha256-LEDuprtoAbI4tHozqjMn4ehggHX6rxqmAbhdlUsJrVw='; \
     connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'";
 

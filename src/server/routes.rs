@@ -83,6 +83,7 @@ pub(crate) fn wants_body(state: &State, request: &Request) -> bool {
 }
 
 /// Answers a request. Framing has been judged; now the method is, then the host, then the path.
+#[inline(never)] // what it takes of the stack, reading a request takes again
 pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> Answer {
     let share = sharing(state, &request);
     match route(state, request, peer) {

@@ -1,8 +1,10 @@
 //! Likes: what the page says of one is so, whatever becomes of its message, its answer and its connection.
 
 use crate::puppet::Puppet;
+use crate::relay::Relay;
 use crate::{BUTTON, Browser, CLOCK, Counter, LIVE, NO_WAITS, NOTE, RECONNECTING, Window, shows};
 use serde_json::json;
+use std::env;
 
 const FORGETS: Option<bool> = None;
 
@@ -19,6 +21,9 @@ in_each_browser! {
     seq_rises_whatever_the_clock_says_and_with_each_window
     on_a_text_file_each_page_load_likes_once_and_nobody_is_given_a_name
     #[cfg(feature = "sqlite")] in_a_database_the_button_is_a_toggle_that_all_windows_of_a_visitor_share
+    #[cfg(feature = "sqlite")] an_unlike_that_the_server_refuses_leaves_the_like
+    #[cfg(feature = "sqlite")]
+    on_a_bad_network_nothing_false_is_said_and_nothing_counts_twice
 }
 
 fn a_like_is_shown_at_once_and_called_liked_when_it_is_answered(browser: &Browser) {
@@ -303,6 +308,82 @@ fn in_a_database_the_button_is_a_toggle_that_all_windows_of_a_visitor_share(brow
     other.wait_until(&says("Liked"));
     assert_eq!(counter.likes().count(), 1);
 }
+
+#[cfg(feature = "sqlite")]
+fn an_unlike_that_the_server_refuses_leaves_the_like(browser: &Browser) {
+    let mut counter = Counter::start_database();
+    counter.stop();
+    counter.limits.likes_per_connection = Some(1);
+    counter.restart();
+    let window = browser.window();
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    window.click(BUTTON);
+    window.wait_until(&says("Liked"));
+    watch_labels(&window);
+    window.click(BUTTON);
+    window.wait_until("labels.length === 2");
+    assert_eq!(window.evaluate("labels.join()"), "Unliking…,Liked");
+    assert_eq!(window.text(NOTE), "Too many likes: at most 1 per connection are allowed.");
+    assert_eq!((button(&window).1.as_deref(), counter.likes().count()), (Some("true"), 1));
+    assert_eq!(window.evaluate("document.activeElement.className"), BUTTON[1..], "it keeps the focus");
+}
+
+/// The reader likes and takes it back, again and again, and so does somebody else, while the network delays, loses and
+/// cuts. Whenever the page has made up its mind, what it says is what the server has.
+#[cfg(feature = "sqlite")]
+fn on_a_bad_network_nothing_false_is_said_and_nothing_counts_twice(browser: &Browser) {
+    let clicks: u64 = env::var("CLICKS").map_or(100, |clicks| clicks.parse().expect("CLICKS is a number"));
+    let counter = Counter::start_database();
+    let relay = Relay::start(counter.addr(), "", None);
+    let window = browser.window();
+    window.before_each_page(CLOCK);
+    window.before_each_page(NO_WAITS);
+    window.open(&format!("http://{}/", relay.addr));
+    window.wait_until(LIVE);
+    let (mut likes, mut silences) = (0, 0);
+    for click in 1..=clicks {
+        relay.spoil(150, click * 7_919);
+        window.click(BUTTON);
+        if click % 5 == 0 {
+            counter.likes().like().expect("a like");
+        }
+        let label = window.evaluate(SETTLED);
+        let liked = label == "Liked";
+        assert!(liked || label == "Like", "{label}");
+        assert_eq!(counter.likes().count(), click / 5 + u64::from(liked), "after click {click} it says {label}");
+        likes += u64::from(liked);
+        if click % 20 == 0 {
+            relay.hold(true);
+            window.evaluate("sleep(46); document.dispatchEvent(new Event('visibilitychange'))");
+            assert_eq!(window.evaluate(LIVE), false, "after a silence of 46 s");
+            relay.hold(false);
+            silences += 1;
+        }
+    }
+    eprintln!("{clicks} clicks, {likes} of them ended in a like; {silences} silences");
+    relay.spoil(0, 1);
+    window.evaluate("pass(11)");
+    window.wait_until(LIVE);
+}
+
+/// What the button says once nothing is pending. A connection that is silent for longer than 0.3 s is one for 11 s by the
+/// page's clock.
+const SETTLED: &str = "new Promise((done) => {
+  let began = performance.now();
+  const look = () => {
+    const { like } = document.querySelector('.tweet__footer__actions__like').dataset;
+    if (like === 'none' || like === 'liked') {
+      return done(document.querySelector('.tweet__footer__actions__label').textContent);
+    }
+    if (performance.now() - began > 300) {
+      pass(11);
+      began = performance.now();
+    }
+    requestAnimationFrame(look);
+  };
+  look();
+})";
 
 /// What the button says, whether it is pressed, and whether it is disabled.
 fn button(window: &Window) -> (String, Option<String>, String) {

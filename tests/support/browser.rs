@@ -115,6 +115,10 @@ impl Browser {
         Browser { kind, process, output, profile, protocol: Rc::new(RefCell::new(protocol)) }
     }
 
+    pub fn is_chromium(&self) -> bool {
+        self.kind == Kind::Chromium
+    }
+
     /// Opens one more window. All are visible: a hidden page would be given no animation frames.
     pub fn window(&self) -> Window {
         let mut protocol = self.protocol.borrow_mut();
