@@ -2,7 +2,10 @@
 
 use std::{
     fmt::Write,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -50,6 +53,35 @@ pub(crate) struct Metrics {
     rounds: AtomicU64,
     frames: AtomicU64,
     refused: [AtomicU64; REASONS.len()],
+    remote: OnceLock<Arc<Remote>>,
+}
+
+/// What a store counts that several servers share.
+#[derive(Debug, Default)]
+pub(crate) struct Remote {
+    round_trips: AtomicU64,
+    reconnects: AtomicU64,
+    gaps: AtomicU64,
+    changes: AtomicU64,
+}
+
+#[cfg(feature = "redis")]
+impl Remote {
+    pub(crate) fn asked(&self) {
+        self.round_trips.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn reconnected(&self) {
+        self.reconnects.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn missed(&self) {
+        self.gaps.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn heard(&self, changes: usize) {
+        self.changes.fetch_add(changes as u64, Relaxed);
+    }
 }
 
 /// What is counted elsewhere and only told here.
@@ -63,6 +95,10 @@ pub(crate) struct Gauges {
 }
 
 impl Metrics {
+    pub(crate) fn measure(&self, remote: Arc<Remote>) {
+        let _ = self.remote.set(remote);
+    }
+
     pub(crate) fn saved(&self, took: Duration) {
         self.saves.fetch_add(1, Relaxed);
         self.save_micros.fetch_add(took.as_micros() as u64, Relaxed);
@@ -120,6 +156,27 @@ impl Metrics {
         metric("saves_failed_total", "counter", "Saves that failed.", &[("", read(&self.saves_failed))]);
         metric("rounds_total", "counter", "Fan-outs over all clients.", &[("", read(&self.rounds))]);
         metric("frames_total", "counter", "Counts sent to clients.", &[("", read(&self.frames))]);
+        if let Some(remote) = self.remote.get() {
+            metric("redis_round_trips_total", "counter", "Requests to Redis.", &[("", read(&remote.round_trips))]);
+            metric(
+                "redis_reconnects_total",
+                "counter",
+                "Connections to Redis after the first.",
+                &[("", read(&remote.reconnects))],
+            );
+            metric(
+                "redis_gaps_total",
+                "counter",
+                "Times that changes of others were missed and read.",
+                &[("", read(&remote.gaps))],
+            );
+            metric(
+                "redis_changes_total",
+                "counter",
+                "Changes heard of that others made.",
+                &[("", read(&remote.changes))],
+            );
+        }
         let refused =
             REASONS.map(|(reason, name)| (format!("{{reason=\"{name}\"}}"), read(&self.refused[reason as usize])));
         let refused = refused.each_ref().map(|(label, value)| (label.as_str(), *value));

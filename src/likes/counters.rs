@@ -103,18 +103,38 @@ impl Counters {
         }
     }
 
-    /// Notes a count that is saved, the last of so many likes; and whose it was, if that is known.
-    pub(crate) fn raise(&mut self, post: &Post, count: Count, likes: u64, mind: Option<(VisitorKey, bool)>) {
+    /// Notes a count that is saved, the last of so many likes; and whose they were, where that is known.
+    pub(crate) fn raise(
+        &mut self,
+        post: &Post,
+        count: Count,
+        likes: u64,
+        minds: impl IntoIterator<Item = (VisitorKey, bool)>,
+    ) {
         let Some(counter) = self.in_use.get_mut(post) else { return };
+        let was_shown = counter.steps.is_empty();
+        let known = counter.count.unwrap_or_default();
         if counter.count.is_some_and(|known| known.version >= count.version) {
-            return;
+            let mut minds = minds.into_iter().peekable();
+            if count.likes > 0 && minds.peek().is_none() {
+                return;
+            }
+            counter.steps.push_late(known, count, minds);
+        } else {
+            counter.count = Some(count);
+            counter.steps.push(count, likes, minds);
         }
-        counter.count = Some(count);
-        if counter.steps.is_empty() {
+        if was_shown {
             self.changed.push(post.clone());
         }
-        counter.steps.push(count, likes, mind);
         self.to_show += 1;
+    }
+
+    /// The counters in use that somebody has a handle of, what is known of each, and for which visitors it is watched.
+    pub(crate) fn watched(&self) -> Vec<(Post, Count, Arc<Audience>)> {
+        let held = self.in_use.iter().filter(|(_, counter)| counter.handles > 0);
+        held.map(|(post, counter)| (post.clone(), counter.count.unwrap_or_default(), counter.audience.clone()))
+            .collect()
     }
 
     /// Takes all that is to be shown; and a mark to say when it has been.

@@ -214,14 +214,14 @@ impl Likes {
         self.counter.audience.watching()
     }
 
-    /// Whether likes are taken and saved.
+    /// Whether likes are taken and saved, and those that other servers save are heard of.
     ///
     /// # Errors
     ///
     /// What [`like`](Self::like) would say: [`Error::NotSaved`](crate::Error::NotSaved),
     /// [`Error::Stopped`](crate::Error::Stopped) or [`Error::Closed`](crate::Error::Closed).
     pub fn health(&self) -> Result<()> {
-        lock(&self.core().state).health()
+        self.core().health()
     }
 
     /// Waits until every like that was taken before the call is saved, and returns the count.

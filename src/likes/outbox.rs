@@ -11,7 +11,7 @@
 
 use crate::{
     likes::dialect::{Dialect, Personal},
-    likes::round::Round,
+    likes::round::{Mind, Round},
     likes::sync::{Mutex, lock},
     store::change::{Count, Post, VisitorKey},
 };
@@ -137,6 +137,14 @@ struct Visitor {
     key: VisitorKey,
     /// Whether the visitor likes the post, to go out with the next count.
     liked: Option<bool>,
+    /// The version of what is known of that.
+    version: u64,
+}
+
+impl Visitor {
+    fn note(&mut self, mind: Mind) {
+        (self.liked, self.version) = (Some(mind.liked), mind.version);
+    }
 }
 
 impl Slot {
@@ -166,9 +174,14 @@ impl Outbox {
             gate.others.push(Slot::default());
             gate.others.len()
         });
-        let visitor = visitor.map(|key| Box::new(Visitor { key, liked: None }));
+        let visitor = visitor.map(|key| Box::new(Visitor { key, liked: None, version: 0 }));
         *gate.slot(index) = Slot { post: Some(post), visitor, ..Slot::default() };
         index
+    }
+
+    /// The visitor on whose behalf a slot's post is watched.
+    pub(crate) fn visitor(&self, slot: usize) -> Option<VisitorKey> {
+        lock(&self.gate).slot(slot).visitor.as_ref().map(|visitor| visitor.key)
     }
 
     /// Shows the count as it is, or a newer one that a round has brought meanwhile.
@@ -182,11 +195,11 @@ impl Outbox {
         let newer = slot.waiting.is_some_and(|waiting| waiting.version > count.version);
         if !newer {
             slot.waiting = Some(count);
-            slot.take_liked();
         }
-        // A mind that a round has brought is as new as its count.
-        let brought = slot.take_liked();
-        slot.set_liked(brought.or(liked));
+        // A round may have brought something newer of the visitor.
+        if let Some((visitor, liked)) = slot.visitor.as_mut().zip(liked).filter(|(of, _)| of.version <= count.version) {
+            visitor.note(Mind { liked, version: count.version });
+        }
         gate.waiting += 1;
         let frames = if gate.unsent.is_empty() { self.flush_through(&mut gate) } else { 0 };
         gate.sent(frames)
@@ -218,11 +231,14 @@ impl Outbox {
             return 0;
         }
         let last = slot.waiting.map_or(slot.last, |count| count.version);
-        if last >= newest.version {
+        let visitor = slot.visitor.as_mut();
+        let mind = visitor.and_then(|of| Some((round.mind(of.key).filter(|mind| mind.version > of.version)?, of)));
+        // What comes late of the visitor is told with the count that was shown already.
+        if last > newest.version || last == newest.version && mind.is_none() {
             return 0;
         }
-        if let Some(visitor) = &mut slot.visitor {
-            visitor.liked = round.mind(visitor.key).or(visitor.liked);
+        if let Some((mind, visitor)) = mind {
+            visitor.note(mind);
         }
         if behind || !slot.begun {
             let before = slot.waiting.replace(newest);
@@ -231,7 +247,7 @@ impl Outbox {
             return 0;
         }
 
-        let first = round.counts().partition_point(|count| count.version <= last);
+        let first = round.counts().partition_point(|count| count.version <= last).min(round.counts().len() - 1);
         let liked = slot.take_liked();
         let own; // what is told to this client alone
         let (encoded, skipped) = if liked.is_some() {

@@ -7,8 +7,9 @@ use crate::{
         ledger::{Core, Saving, State},
         sync::{MutexGuard, lock, wait, wait_for},
     },
+    limits::some_of,
     store::{
-        Store,
+        Step, Store,
         change::{BatchId, Change, ChangeKind, Outcome, Post},
     },
 };
@@ -18,9 +19,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Before a failed save is tried again the first time; doubled each time, up to [`LONGEST_PAUSE`].
+/// Before a failed save is tried again the first time; doubled each time, up to [`LONGEST_PAUSE`]. At random down to half
+/// of it, so that several servers do not try at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(shuttle) { 0 } else { 100 });
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The saver's work, until the ledger is closed or its store fails for good.
 pub(crate) fn run(core: &Core, store: impl Store) {
@@ -117,7 +119,7 @@ impl<'c, S: Store> Saver<'c, S> {
                 log::error!("likes cannot be saved: {problem}");
                 state = lock(&core.state);
             }
-            let again = Instant::now() + pause;
+            let again = Instant::now() + some_of(pause);
             while !has_given_up(&state) && Instant::now() < again {
                 let left = again.saturating_duration_since(Instant::now());
                 state = wait_for(&core.work, &core.state, state, left);
@@ -174,19 +176,18 @@ impl<'c, S: Store> Saver<'c, S> {
     }
 
     fn settle(&self, batch: &Batch, outcomes: &[Outcome], mut state: MutexGuard<'c, State>) -> MutexGuard<'c, State> {
-        for (change, outcome) in batch.changes.iter().zip(outcomes) {
-            if let Outcome::Applied(count) = outcome {
-                let mind = match change.kind {
-                    ChangeKind::Visitor { visitor, liked, .. } => Some((visitor, liked)),
-                    _ => None,
-                };
-                state.counters.raise(&change.post, *count, change.likes(), mind);
-            }
-            state.counters.forget(&change.post, change.likes());
-        }
+        let steps = batch.changes.iter().zip(outcomes).filter_map(|(change, outcome)| {
+            let Outcome::Applied(count) = *outcome else { return None };
+            let minds = match change.kind {
+                ChangeKind::Visitor { visitor, liked, .. } => vec![(visitor, liked)],
+                _ => Vec::new(),
+            };
+            Some(Step { post: change.post.clone(), count, likes: change.likes(), minds })
+        });
+        state.end_saving(steps);
+        batch.changes.iter().for_each(|change| state.counters.forget(&change.post, change.likes()));
         let saved = batch.changes.iter().zip(outcomes);
         let saved = saved.map(|(change, &outcome)| Saved { outcome, likes: change.likes() }).collect();
-        state.end_saving();
         state.finished = batch.number;
         let fault = state.fault.take();
         state.will_settle(&batch.results);
