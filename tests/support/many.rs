@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use live_likes::{BatchId, Change, ChangeKind, Count, Likes, Outcome, Post, Refused, Store, StoreLimits, VisitorKey};
+use live_likes::{BatchId, Change, ChangeKind, Count, Likes, Outcome, Post, Refused, Store, VisitorKey};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 

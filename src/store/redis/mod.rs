@@ -173,11 +173,11 @@ impl Store for RedisStore {
             let part = Part { batch, index, changes: part, strict: false };
             match part::apply(&mut self.link, &self.shared, &self.limits, &part) {
                 Ok(applied) => outcomes.extend(applied),
+                Err(Failure::Refused(code, problem)) if code == "LATER" => return Err(Error::Stopped(problem)),
                 // Of a batch nothing is saved, or all of it: a part that is saved is asked for again with the others.
                 Err(Failure::NotSent(problem) | Failure::Refused(_, problem)) if index == 0 && !is_unknown => {
                     return Err(Error::NotSaved(problem));
                 }
-                Err(Failure::Refused(code, problem)) if code == "LATER" => return Err(Error::Stopped(problem)),
                 Err(failure) => {
                     self.unknown = Some((batch, since));
                     return Err(Error::Unknown(failure.to_string()));

@@ -123,6 +123,7 @@ impl Reader for Readers {
 
     fn top(&self, most: usize) -> Result<Vec<(Post, Count)>> {
         let Some(last) = most.checked_sub(1) else { return Ok(Vec::new()) };
+        let last = i64::try_from(last).unwrap_or(i64::MAX);
         let shared = &self.shared;
         self.ask(|open| {
             let mut request = pipe();
