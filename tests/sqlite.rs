@@ -10,13 +10,12 @@ mod many;
 
 use folder::Folder;
 use live_likes::{
-    BatchId, Change, ChangeKind, Count, Error, Likes, Outcome, Post, Refused, SqliteStore, Store, StoreLimits,
-    VisitorKey, open_admin, open_store,
+    Change, ChangeKind, Count, Error, Likes, Outcome, Post, Refused, SqliteStore, Store, StoreLimits, open_admin,
+    open_store,
 };
 use many::*;
 use proptest::prelude::*;
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},

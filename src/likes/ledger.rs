@@ -528,6 +528,7 @@ impl Core {
 /// The ledger, as the store tells it of others.
 struct Fed(Weak<Core>);
 
+#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "what only several servers need"))]
 impl Follower for Fed {
     fn changed(&self, steps: Vec<Step>) {
         if let Some(core) = self.0.upgrade() {

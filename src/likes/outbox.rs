@@ -137,13 +137,13 @@ struct Visitor {
     key: VisitorKey,
     /// Whether the visitor likes the post, to go out with the next count.
     liked: Option<bool>,
-    /// The version of what is known of that.
-    version: u64,
+    /// The last that went there, and the version of that.
+    last: Mind,
 }
 
 impl Visitor {
     fn note(&mut self, mind: Mind) {
-        (self.liked, self.version) = (Some(mind.liked), mind.version);
+        (self.liked, self.last) = (Some(mind.liked), mind);
     }
 }
 
@@ -174,7 +174,8 @@ impl Outbox {
             gate.others.push(Slot::default());
             gate.others.len()
         });
-        let visitor = visitor.map(|key| Box::new(Visitor { key, liked: None, version: 0 }));
+        let visitor =
+            visitor.map(|key| Box::new(Visitor { key, liked: None, last: Mind { liked: false, version: 0 } }));
         *gate.slot(index) = Slot { post: Some(post), visitor, ..Slot::default() };
         index
     }
@@ -197,7 +198,9 @@ impl Outbox {
             slot.waiting = Some(count);
         }
         // A round may have brought something newer of the visitor.
-        if let Some((visitor, liked)) = slot.visitor.as_mut().zip(liked).filter(|(of, _)| of.version <= count.version) {
+        if let Some((visitor, liked)) =
+            slot.visitor.as_mut().zip(liked).filter(|(of, _)| of.last.version <= count.version)
+        {
             visitor.note(Mind { liked, version: count.version });
         }
         gate.waiting += 1;
@@ -232,9 +235,10 @@ impl Outbox {
         }
         let last = slot.waiting.map_or(slot.last, |count| count.version);
         let visitor = slot.visitor.as_mut();
-        let mind = visitor.and_then(|of| Some((round.mind(of.key).filter(|mind| mind.version > of.version)?, of)));
+        let mind = visitor.and_then(|of| Some((round.mind(of.key).filter(|mind| mind.version > of.last.version)?, of)));
         // What comes late of the visitor is told with the count that was shown already.
-        if last > newest.version || last == newest.version && mind.is_none() {
+        let is_news = mind.as_ref().is_some_and(|(mind, of)| mind.liked != of.last.liked);
+        if last > newest.version || last == newest.version && !is_news {
             return 0;
         }
         if let Some((mind, visitor)) = mind {

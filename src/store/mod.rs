@@ -193,6 +193,7 @@ pub struct Feed {
 }
 
 /// Who is told of the changes of others.
+#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "what only several servers need"))]
 pub(crate) trait Follower: Send + Sync {
     /// Durable changes of others, in their order.
     fn changed(&self, steps: Vec<Step>);

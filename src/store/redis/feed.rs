@@ -201,12 +201,15 @@ impl Follower {
             if step.count.version > known.version {
                 return Some(step);
             }
-            // It was shown what is lost, unless that came to the same.
-            let differs = step.count.likes != known.likes || !visitors.is_empty();
             let is_lost =
                 known.version > 0 && lost.is_some_and(|base| known.version > base) && known.version < head.floor;
-            step.count.version = step.count.version.max(head.floor);
-            (is_lost && differs).then_some(step)
+            if is_lost {
+                // It was shown what is lost, unless that came to the same.
+                step.count.version = step.count.version.max(head.floor);
+                return (step.count.likes != known.likes || !visitors.is_empty()).then_some(step);
+            }
+            // Of a count that came with a batch of this server, what others said before that may be missing.
+            (!step.minds.is_empty()).then_some(step)
         });
         self.follower.changed(news.collect());
         self.at = Some((head.floor, head.version));
