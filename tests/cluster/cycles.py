@@ -6,12 +6,17 @@
     tests/cluster/cycles.py 100 --fault NAME    one kind of fault alone
     tests/cluster/cycles.py 20 --plant marks    with a fault planted, which must be found
     tests/cluster/cycles.py 20 --promote        the primary is killed and its replica promoted
+    sudo tests/cluster/cycles.py 10 --tail always     the append-only file loses what was not made durable; or everysec
 
 A cycle is one fault at a random moment. 24 visitors like and unlike over WebSocket and HTTP, on any server, and watch on
 another one; what is not answered is not said again, so that all that was sent must be told apart. Then the fault ends, and
 within 5 s all that watch must show what Redis has. For each visitor and post, the change with the highest number that was
 answered must hold, or a later one that was sent; the likes of nobody in particular must be those that were answered, and
 at most those of which nothing is known.
+
+That SIGKILL loses nothing does not show that a like is on the disk: the system has it. With --tail, Redis stands on ext4 in a
+loop file, which is shut down without its log (power_cut.py): the tail of the append-only file goes that was not flushed.
+Then `always` must lose nothing, and `everysec` must be seen to lose what was answered.
 
 Planted are: marks, the number of a batch is forgotten before it can be given again; appendonly, Redis keeps nothing.
 """
@@ -33,6 +38,7 @@ import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "faults"))
 import common
+import power_cut
 from common import Ended, Failed, Lost, Server, WebSocket, arguments, check, folder, start
 
 POSTS = ["", "hello", "__proto__", "größe & mehr"]
@@ -50,9 +56,9 @@ def free_port():
 class Redis:
     """A Redis on a free port, with this folder."""
 
-    def __init__(self, *flags, durable=True):
-        self.port, self.home, self.flags = free_port(), folder(), list(flags)
-        keeps = ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
+    def __init__(self, *flags, durable=True, home=None, fsync="always"):
+        self.port, self.home, self.flags = free_port(), home or folder(), list(flags)
+        keeps = ["--appendonly", "yes", "--appendfsync", fsync] if durable else ["--appendonly", "no"]
         self.command = ["redis-server", "--bind", "127.0.0.1", "--save", "", *keeps]
         self.run()
 
@@ -83,6 +89,14 @@ class Redis:
         """The likes and visitors of each post."""
         lines = self.say("--json", "HGETALL", "{likes}:posts")
         return {post: [int(field) for field in row.split()] for post, row in json.loads(lines or "{}").items()}
+
+    def all(self):
+        """The rows, and the minds of each post, as they were at one moment."""
+        while True:
+            rows = self.rows()
+            minds = {post: self.minds(post, rows.get(post, [0] * 4)[3]) for post in POSTS}
+            if rows == self.rows():
+                return rows, minds
 
     def minds(self, post, era):
         """Whether each visitor likes a post, and the highest number, by the hash of the visitor."""
@@ -368,10 +382,13 @@ class Crowd:
 
     def differs(self):
         try:
-            rows = self.cluster.redis.rows()
-            minds = {post: self.cluster.redis.minds(post, rows.get(post, [0] * 4)[3]) for post in POSTS}
+            rows, minds = self.cluster.redis.all()
+            # One that has still to save something says so.
+            unwell = [number for number, server in enumerate(self.cluster.servers) if server.health() != 200]
         except (Failed, OSError, ValueError) as problem:
             return problem
+        if unwell:
+            return f"servers {unwell} are not healthy"
         for visitor in self.visitors:
             keys = {post: key for key, post in visitor.keys.items()}
             for post in POSTS:
@@ -389,10 +406,9 @@ class Crowd:
 
     def judge(self):
         """Holds what is kept against what was answered."""
-        rows = self.cluster.redis.rows()
+        rows, all_minds = self.cluster.redis.all()
         for post in POSTS:
-            likes, fans, _, era = rows.get(post, [0] * 4)
-            minds = self.cluster.redis.minds(post, era)
+            (likes, fans, _, _), minds = rows.get(post, [0] * 4), all_minds[post]
             for visitor in self.visitors:
                 key = next(key for key, of in visitor.keys.items() if of == post)
                 liked, seq = minds.get(key, (False, 0))
@@ -408,11 +424,10 @@ class Crowd:
 
     def forgive(self):
         """Takes what is kept for what was answered: a failover may lose the rest."""
-        rows = self.cluster.redis.rows()
+        rows, all_minds = self.cluster.redis.all()
         lost = 0
         for post in POSTS:
-            likes, fans, _, era = rows.get(post, [0] * 4)
-            minds = self.cluster.redis.minds(post, era)
+            (likes, fans, _, _), minds = rows.get(post, [0] * 4), all_minds[post]
             for visitor in self.visitors:
                 key = next(key for key, of in visitor.keys.items() if of == post)
                 seq = minds.get(key, (False, 0))[1]
@@ -457,6 +472,16 @@ def fail(cluster, fault):
         relay.cut()
 
 
+def cut_power(redis, disk):
+    """The machine of Redis loses its power, as the file system sees it, and comes back."""
+    power_cut.stop(redis.process.pid)
+    power_cut.cut(disk.path)
+    redis.kill()
+    disk.unmount()
+    disk.mount()
+    redis.run()
+
+
 def forget_marks(redis):
     """Planted: the marks by which a batch counts once go at once."""
     script = "for _, key in ipairs(redis.call('KEYS', '{likes}:batch:*')) do redis.call('DEL', key) end"
@@ -466,12 +491,24 @@ def forget_marks(redis):
 
 def promote(cluster, replica):
     """The primary is killed, and its replica takes its address, with what it has."""
-    cluster.redis.kill()
-    replica.try_say("REPLICAOF", "NO", "ONE")
+    common.until("the replica follows", lambda: "master_link_status:up" in replica.say("INFO", "replication"))
+    time.sleep(random.uniform(0, 0.3))
+    if random.random() < 0.5:  # what it has then is older than what was answered
+        replica.signal(signal.SIGSTOP)
+        time.sleep(random.uniform(0, 0.3))
+        cluster.redis.kill()
+        replica.signal(signal.SIGCONT)
+    else:
+        cluster.redis.kill()
+    replica.say("REPLICAOF", "NO", "ONE")
+    kept = replica.say("HGET", "{likes}:meta", "version")
     for relay in cluster.relays:
         relay.port = replica.port
         relay.cut()
     cluster.redis = replica
+    common.until("it is taken", lambda: replica.say("HGET", "{likes}:meta", "version") != kept)
+    base = replica.say("HGET", "{likes}:meta", "base")
+    check(base == kept, f"the replica had version {kept}, and {base} is said to be what is left")
     return Redis("--replicaof", "127.0.0.1", str(replica.port))
 
 
@@ -479,20 +516,33 @@ def main():
     parser = arguments(__doc__, "cycles", 20)
     parser.add_argument("--fault", choices=FAULTS, help="this kind alone")
     parser.add_argument("--plant", choices=["marks", "appendonly"], help="a fault that must be found")
+    parser.add_argument("--tail", choices=["always", "everysec"], help="cut off what was not made durable (root)")
     parser.add_argument("--promote", action="store_true", help="promote a replica in each cycle")
     options = parser.parse_args()
-    start(options, tools=["redis-server", "redis-cli"])
+    tools = ["redis-server", "redis-cli"] + ["mkfs.ext4", "mount"] * bool(options.tail)
+    start(options, needs_root=bool(options.tail), tools=tools)
     said = subprocess.run(common.command_line("redis://"), **common.SAID).stderr
     if "no Redis" in said:
         common.skip("this build has no Redis")
 
     begin = time.monotonic()
-    cluster = Cluster(Redis(durable=options.plant != "appendonly"))
+    disk = None
+    if options.tail:
+        image = os.path.join(folder(), "disk")
+        with open(image, "wb") as file:
+            file.truncate(64 << 20)
+        common.run("mkfs.ext4", "-q", "-F", image)
+        disk = common.Mounted(folder(), "-o", "loop,commit=600", image)
+    redis = Redis(durable=options.plant != "appendonly", home=disk and disk.path, fsync=options.tail or "always")
+    if disk:
+        power_cut.make_durable(disk.path)
+        power_cut.make_durable(os.path.join(disk.path, "appendonlydir"))
+    cluster = Cluster(redis)
     replica = Redis("--replicaof", "127.0.0.1", str(cluster.redis.port)) if options.promote else None
     if options.plant == "marks":
         threading.Thread(target=forget_marks, args=(cluster.redis,), daemon=True).start()
     crowd = Crowd(cluster)
-    times, done, lost, cycle, fault = [], collections.Counter(), 0, 0, ""
+    times, done, lost, told, cycle, fault = [], collections.Counter(), 0, 0, 0, ""
     try:
         crowd.converge(time.monotonic() + 20)
         for cycle in range(options.count):
@@ -505,6 +555,9 @@ def main():
             time.sleep(random.uniform(0.1, 0.6))
             if options.promote:
                 fault, replica = "promote", promote(cluster, replica)
+            elif options.tail:
+                fault = "power cut"
+                cut_power(cluster.redis, disk)
             else:
                 fail(cluster, fault)
             ended = time.monotonic()
@@ -512,8 +565,11 @@ def main():
             crowd.rest()
             # What is still to be answered may take its own 5 s.
             times.append(crowd.converge(max(ended, time.monotonic())))
-            if options.promote:
-                lost += crowd.forgive()
+            if options.promote or options.tail == "everysec":
+                said = sum(server.said().count("has lost changes") for server in cluster.servers)
+                less = crowd.forgive()
+                check(not less or said > told, f"{less} answers are lost, and no server says so")
+                told, lost = said, lost + less
             crowd.judge()
             done[fault] += 1
     except (Failed, subprocess.SubprocessError) as problem:
@@ -527,11 +583,13 @@ def main():
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(done.items()))
     what = f"{options.count} cycles ({kinds}), {crowd.answered()} changes of {VISITORS} clients on {SERVERS} servers"
     unknown = sum(unknown for _, unknown in crowd.nobody.values())
-    loss = f"{lost} answers lost by promoted replicas" if options.promote else "0 lost"
+    loss = f"{lost} answers lost" + " by promoted replicas" * options.promote + f" (appendfsync {options.tail})" * bool(options.tail)
     print(
         f"cluster: {what}, {loss}, 0 counted twice ({unknown} likes of unknown outcome); all the same within "
         f"{times[len(times) // 2]:.2f} s (median), {times[-1]:.2f} s (longest); {time.monotonic() - begin:.0f} s"
     )
+    if options.tail == "everysec" and not lost:
+        sys.exit("nothing was lost: what is not on the disk was not cut off")
     if options.plant:
         sys.exit(f"the planted fault was not found: {options.plant}")
 
