@@ -178,6 +178,26 @@ fn a_batch_whose_first_part_is_saved_is_not_told_to_be_not_saved() {
 }
 
 #[test]
+fn a_batch_whose_answer_was_lost_is_not_told_to_be_not_saved_where_redis_refuses_it_then() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let cable = Cable::to(redis.port);
+    let mut store = open(&cable.url(""));
+    store.save(&[likes("p", 1)]);
+    let port = redis.port.to_string();
+    cable.lose_one(move || {
+        let refuse = ["-p", &port, "CONFIG", "SET", "min-replicas-to-write", "1"];
+        assert!(Command::new("redis-cli").args(refuse).output().unwrap().status.success());
+    });
+    let batch = next_batch();
+    assert!(matches!(store.apply(batch, &[likes("p", 1)]), Err(Error::Unknown(_))), "it may be saved");
+    assert!(matches!(store.apply(batch, &[likes("p", 1)]), Err(Error::Unknown(_))), "and may be still");
+    redis.say(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    assert_eq!(store.apply(batch, &[likes("p", 1)]).unwrap(), [applied(2, 2)]);
+    redis.say(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    assert!(matches!(store.apply(next_batch(), &[likes("p", 1)]), Err(Error::NotSaved(_))), "surely refused");
+}
+
+#[test]
 fn redis_gets_one_script_call_a_batch() {
     let Some(redis) = Redis::start(&[]) else { return };
     let mut store = open(&redis.url(""));
@@ -426,6 +446,24 @@ fn a_server_that_hears_nothing_says_so_and_goes_on_with_what_it_knows() {
 }
 
 #[test]
+fn a_redis_that_does_not_answer_is_a_save_that_hangs_and_its_likes_count_once() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let posts = server(&redis.url(""));
+    let p = posts.post("p").unwrap();
+    p.like().unwrap();
+    redis.signal(rustix::process::Signal::STOP);
+    let begin = Instant::now();
+    let liked = p.like();
+    assert!(matches!(liked, Err(Error::Unknown(_))), "{liked:?}");
+    assert!((4..30).contains(&begin.elapsed().as_secs()), "after 5 s: {:?}", begin.elapsed());
+    assert!(matches!(p.like(), Err(Error::NotSaved(_))), "further likes are refused at once");
+    redis.signal(rustix::process::Signal::CONT);
+    eventually("it is well again", || p.health().is_ok());
+    eventually("the like counts", || p.count() == 2);
+    assert_eq!(p.like().unwrap(), 3);
+}
+
+#[test]
 fn what_redis_has_lost_is_not_shown_any_more_and_later_changes_are() {
     let Some(mut redis) = Redis::start(&["--appendonly", "no"]) else { return };
     let posts = [server(&redis.url("")), server(&redis.url(""))];
@@ -589,6 +627,25 @@ fn documented(name: &str) -> Vec<String> {
     let block =
         text.split("```sh\n").find(|block| block.starts_with(&format!("# {name}"))).expect("there is such a block");
     block.split("```").next().unwrap().lines().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_documented_rights_are_enough() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let text = include_str!("../docs/REDIS.md");
+    let rights = text.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    let rights = rights.replace("PASSWORD", "secret-word");
+    assert_eq!(redis.say(&rights.split_whitespace().collect::<Vec<_>>()), "OK");
+    let user = [("LIVE_LIKES_REDIS_USER", "likes"), ("LIVE_LIKES_REDIS_PASSWORD", "secret-word")];
+    let run = |arguments: &[&str]| command(&[arguments, &["--db", &redis.url("")]].concat(), &user);
+    printed(&run(&["set", "hello", "5"]));
+    assert_eq!(printed(&run(&["get", "hello"])), "5\n");
+    assert_eq!(printed(&run(&["top"])), "5\thello\n");
+    assert_eq!(printed(&run(&["export", "--visitors"])).lines().count(), 2);
+    printed(&run(&["delete", "hello"]));
+    let line = start_line(&redis.url("&wait=0"), &user);
+    assert!(line.contains("appendfsync always"), "{line}");
+    assert_eq!(redis.say(&["--json", "ACL", "LOG"]), "[]", "nothing was denied");
 }
 
 #[test]

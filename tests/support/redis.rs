@@ -68,6 +68,11 @@ impl Redis {
         }
     }
 
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
+    }
+
     pub fn url(&self, rest: &str) -> String {
         format!("redis://127.0.0.1:{}/0?prefix=likes{rest}", self.port)
     }
@@ -100,14 +105,19 @@ pub struct Cable {
     pub addr: SocketAddr,
     connections: Arc<Mutex<Vec<TcpStream>>>,
     loses: Arc<AtomicBool>,
+    then: Arc<Mutex<Option<Then>>>,
 }
+
+/// What is done when an answer is lost, before anybody can know.
+type Then = Box<dyn FnOnce() + Send>;
 
 impl Cable {
     pub fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let (connections, loses) = (Arc::<Mutex<Vec<TcpStream>>>::default(), Arc::<AtomicBool>::default());
-        let (held, lost) = (connections.clone(), loses.clone());
+        let then = Arc::<Mutex<Option<Then>>>::default();
+        let (held, lost, on_loss) = (connections.clone(), loses.clone(), then.clone());
         thread::spawn(move || {
             for client in listener.incoming() {
                 let Ok(client) = client else { continue };
@@ -115,12 +125,19 @@ impl Cable {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
                 held.lock().unwrap().push(client.try_clone().unwrap());
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                thread::spawn(move || pump(from, to, &AtomicBool::default()));
-                let lost = lost.clone();
-                thread::spawn(move || pump(server, client, &lost));
+                thread::spawn(move || pump(from, to, || false));
+                let (lost, on_loss) = (lost.clone(), on_loss.clone());
+                thread::spawn(move || {
+                    pump(server, client, || {
+                        let then = on_loss.lock().unwrap().take();
+                        let is_lost = then.is_some() || lost.load(Ordering::SeqCst);
+                        then.into_iter().for_each(|then| then());
+                        is_lost
+                    });
+                });
             }
         });
-        Self { addr, connections, loses }
+        Self { addr, connections, loses, then }
     }
 
     pub fn url(&self, rest: &str) -> String {
@@ -132,16 +149,21 @@ impl Cable {
         self.connections.lock().unwrap().drain(..).for_each(|stream| _ = stream.shutdown(Shutdown::Both));
     }
 
-    /// Has the next answer lost, and all after it on these connections, which are cut then; or no more.
+    /// Has the next answer lost, with its connection, and this done before.
+    pub fn lose_one(&self, then: impl FnOnce() + Send + 'static) {
+        *self.then.lock().unwrap() = Some(Box::new(then));
+    }
+
+    /// Has all answers lost from now on, with their connections; or no more.
     pub fn lose(&self, loses: bool) {
         self.loses.store(loses, Ordering::SeqCst);
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, loses: &AtomicBool) {
+fn pump(mut from: TcpStream, mut to: TcpStream, is_lost: impl Fn() -> bool) {
     let mut bytes = [0; 65536];
     while let Ok(length @ 1..) = from.read(&mut bytes) {
-        if loses.load(Ordering::SeqCst) || to.write_all(&bytes[..length]).is_err() {
+        if is_lost() || to.write_all(&bytes[..length]).is_err() {
             break;
         }
     }

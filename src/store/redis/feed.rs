@@ -6,7 +6,7 @@
 //! It is subscribed first and read then, so that nothing is lost between the two.
 
 use super::{
-    AtomicServer, Shared,
+    ServerName, Shared,
     link::{Failure, Link},
     part::{self, Head},
     readers::Readers,
@@ -53,7 +53,7 @@ impl Following {
     pub(super) fn start(
         shared: Arc<Shared>,
         readers: Arc<Readers>,
-        server: Arc<AtomicServer>,
+        server: Arc<ServerName>,
         feed: Feed,
     ) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
@@ -86,7 +86,7 @@ impl Drop for Following {
 struct Follower {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
-    server: Arc<AtomicServer>,
+    server: Arc<ServerName>,
     follower: Arc<dyn store::Follower>,
     asking: Link,
     /// The epoch, and the version up to which all is known.

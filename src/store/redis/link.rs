@@ -71,7 +71,7 @@ impl Link {
             let is_new = self.open.is_none();
             let open = match &mut self.open {
                 Some(open) => open,
-                none => none.insert(connect(&self.shared).map_err(|e| lost.map_or(e, Failure::Unanswered))?),
+                none => none.insert(connect(&self.shared).map_err(|e| lost.take().map_or(e, Failure::Unanswered))?),
             };
             if is_new && std::mem::replace(&mut self.was_open, true) {
                 self.shared.remote.reconnected();
@@ -86,7 +86,8 @@ impl Link {
                 if refused != ErrorKind::Server(ServerErrorKind::NoPerm) {
                     self.open = None;
                 }
-                return Err(refused_as(&error));
+                // What was lost before may have been done all the same.
+                return Err(lost.take().map_or_else(|| refused_as(&error), Failure::Unanswered));
             }
             self.open = None;
             let problem = self.shared.tell(&error);

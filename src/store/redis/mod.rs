@@ -60,11 +60,10 @@ struct Shared {
 
 impl Shared {
     fn new(name: &str) -> Result<Self, String> {
-        let text = |script| Script::new(script);
         Ok(Self {
             address: Address::parse(name)?,
-            apply: text(concat!(include_str!("epoch.lua"), include_str!("apply.lua"))),
-            beat: text(concat!(include_str!("epoch.lua"), include_str!("beat.lua"))),
+            apply: Script::new(concat!(include_str!("epoch.lua"), include_str!("apply.lua"))),
+            beat: Script::new(concat!(include_str!("epoch.lua"), include_str!("beat.lua"))),
             seen: AtomicU64::new(0),
             remote: Arc::default(),
         })
@@ -110,13 +109,12 @@ pub struct RedisStore {
     unknown: Option<(BatchId, Instant)>,
     readers: Arc<Readers>,
     following: Option<Following>,
-    /// The name by which this server's own changes are known.
-    server: Arc<AtomicServer>,
+    server: Arc<ServerName>,
     durability: durability::Durability,
 }
 
-/// The name of the server, which the first batch brings.
-type AtomicServer = std::sync::OnceLock<u128>;
+/// The name by which this server's own changes are known, which its first batch brings.
+type ServerName = std::sync::OnceLock<u128>;
 
 impl RedisStore {
     /// Opens the store for a server.
@@ -160,14 +158,10 @@ impl Store for RedisStore {
 
     fn apply(&mut self, batch: BatchId, changes: &[Change]) -> Result<Vec<Outcome>> {
         self.server.get_or_init(|| batch.server);
-        let since = match self.unknown {
-            Some((unknown, since)) if unknown == batch => since,
-            _ => Instant::now(),
-        };
-        if since.elapsed() > TRY_FOR {
+        let unknown_since = self.unknown.filter(|(unknown, _)| *unknown == batch).map(|(_, since)| since);
+        if unknown_since.is_some_and(|since| since.elapsed() > TRY_FOR) {
             return Err(Error::Stopped("Redis may have forgotten by now whether it has applied a batch".to_owned()));
         }
-        let is_unknown = self.unknown.is_some_and(|(unknown, _)| unknown == batch);
         let mut outcomes = Vec::with_capacity(changes.len());
         for (index, part) in part::split(changes).enumerate() {
             let part = Part { batch, index, changes: part, strict: false };
@@ -175,11 +169,13 @@ impl Store for RedisStore {
                 Ok(applied) => outcomes.extend(applied),
                 Err(Failure::Refused(code, problem)) if code == "LATER" => return Err(Error::Stopped(problem)),
                 // Of a batch nothing is saved, or all of it: a part that is saved is asked for again with the others.
-                Err(Failure::NotSent(problem) | Failure::Refused(_, problem)) if index == 0 && !is_unknown => {
+                Err(Failure::NotSent(problem) | Failure::Refused(_, problem))
+                    if index == 0 && unknown_since.is_none() =>
+                {
                     return Err(Error::NotSaved(problem));
                 }
                 Err(failure) => {
-                    self.unknown = Some((batch, since));
+                    self.unknown = Some((batch, unknown_since.unwrap_or_else(Instant::now)));
                     return Err(Error::Unknown(failure.to_string()));
                 }
             }

@@ -32,7 +32,9 @@ impl Address {
         let url = redis::parse_redis_url(name).ok_or(EXPECTED)?;
         if url.password().is_some() || !url.username().is_empty() {
             // It would stand in the list of processes, and in logs.
-            return Err(format!("a user and a password are expected in the environment: {USER} and {PASSWORD}"));
+            return Err(format!(
+                "a user and a password of Redis are expected in the environment: {USER} and {PASSWORD}"
+            ));
         }
         let (mut db, mut prefix, mut wait, mut evict) = (0, "likes".to_owned(), 0, false);
         let number =
