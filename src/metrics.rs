@@ -2,7 +2,10 @@
 
 use std::{
     fmt::{Display, Write},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -48,6 +51,34 @@ pub(crate) struct Refusals([AtomicU64; REASONS.len()]);
 impl Refusals {
     pub(crate) fn add(&self, reason: Refused) {
         self.0[reason as usize].fetch_add(1, Relaxed);
+    }
+}
+
+/// What a store counts that several servers share.
+#[derive(Debug, Default)]
+pub(crate) struct Remote {
+    round_trips: AtomicU64,
+    reconnects: AtomicU64,
+    gaps: AtomicU64,
+    changes: AtomicU64,
+}
+
+#[cfg(feature = "redis")]
+impl Remote {
+    pub(crate) fn asked(&self) {
+        self.round_trips.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn reconnected(&self) {
+        self.reconnects.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn missed(&self) {
+        self.gaps.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn heard(&self, changes: usize) {
+        self.changes.fetch_add(changes as u64, Relaxed);
     }
 }
 
@@ -97,9 +128,14 @@ pub(crate) struct Metrics {
     rounds: Histogram,
     frames: AtomicU64,
     changes: [AtomicU64; OUTCOMES.len()],
+    remote: OnceLock<Arc<Remote>>,
 }
 
 impl Metrics {
+    pub(crate) fn measure(&self, remote: Arc<Remote>) {
+        let _ = self.remote.set(remote);
+    }
+
     pub(crate) fn saved(&self, took: Duration) {
         self.saves.add(took);
     }
@@ -170,7 +206,8 @@ pub(crate) fn render(metrics: &Metrics, refusals: &Refusals, gauges: &Gauges) ->
     let process = &gauges.process;
 
     text.head("live_likes_build_info", "gauge", "The version that runs, and its stores.");
-    let stores = if cfg!(feature = "sqlite") { "text,sqlite" } else { "text" };
+    let stores = [("text", true), ("sqlite", cfg!(feature = "sqlite")), ("redis", cfg!(feature = "redis"))];
+    let stores = stores.iter().filter(|(_, is_built)| *is_built).map(|(name, _)| *name).collect::<Vec<_>>().join(",");
     let labels = format!("{{version=\"{}\",stores=\"{stores}\"}}", env!("CARGO_PKG_VERSION"));
     text.sample("live_likes_build_info", &labels, 1);
     text.gauge("live_likes_start_time_seconds", "When the server was started, since 1970.", gauges.started);
@@ -208,6 +245,15 @@ pub(crate) fn render(metrics: &Metrics, refusals: &Refusals, gauges: &Gauges) ->
     for (reason, name) in REASONS {
         let labels = format!("{{reason=\"{name}\"}}");
         text.sample("live_likes_refused_total", &labels, read(&refusals.0[reason as usize]));
+    }
+
+    if let Some(remote) = metrics.remote.get() {
+        text.counter("live_likes_redis_round_trips_total", "Requests to Redis.", read(&remote.round_trips));
+        let help = "Connections to Redis after the first.";
+        text.counter("live_likes_redis_reconnects_total", help, read(&remote.reconnects));
+        let help = "Times that changes of others were missed and read.";
+        text.counter("live_likes_redis_gaps_total", help, read(&remote.gaps));
+        text.counter("live_likes_redis_changes_total", "Changes heard of that others made.", read(&remote.changes));
     }
 
     text.some_gauge("process_resident_memory_bytes", "Memory that is resident.", process.resident.map(wide));

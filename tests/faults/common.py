@@ -234,6 +234,7 @@ class WebSocket:
         while b"\r\n\r\n" not in self.buffer:
             self.receive()
         head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
+        self.head = head
         if head.startswith(b"HTTP/1.1 503 "):
             raise Ended  # the server has stopped, before this one came in
         check(head.startswith(b"HTTP/1.1 101 "), "no upgrade:", head)
