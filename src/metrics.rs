@@ -164,7 +164,7 @@ pub(crate) struct Process {
 
 /// The text exposition format, version 0.0.4.
 ///
-/// What changes by itself has a fixed number of decimals, so that HEAD is told the length that GET has.
+/// What changes by itself is written as long each time, so that HEAD is told the length that GET has.
 pub(crate) fn render(metrics: &Metrics, refusals: &Refusals, gauges: &Gauges) -> String {
     let mut text = Text(String::with_capacity(8192));
     let process = &gauges.process;
@@ -210,13 +210,13 @@ pub(crate) fn render(metrics: &Metrics, refusals: &Refusals, gauges: &Gauges) ->
         text.sample("live_likes_refused_total", &labels, read(&refusals.0[reason as usize]));
     }
 
-    text.some_gauge("process_resident_memory_bytes", "Memory that is resident.", process.resident);
+    text.some_gauge("process_resident_memory_bytes", "Memory that is resident.", process.resident.map(wide));
     if let Some(cpu) = process.cpu {
         text.counter("process_cpu_seconds_total", "CPU time, of user and system.", format_args!("{cpu:.2}"));
     }
-    text.some_gauge("process_open_fds", "Open descriptors.", process.descriptors);
+    text.some_gauge("process_open_fds", "Open descriptors.", process.descriptors.map(wide));
     text.some_gauge("process_max_fds", "Descriptors that may be open.", process.max_descriptors);
-    text.some_gauge("live_likes_threads", "Threads of the process.", process.threads);
+    text.some_gauge("live_likes_threads", "Threads of the process.", process.threads.map(wide));
     let help = "Threads that there may be, by the user's limit, the control group's and the kernel's.";
     text.some_gauge("live_likes_max_threads", help, process.max_threads);
     text.0
@@ -224,6 +224,11 @@ pub(crate) fn render(metrics: &Metrics, refusals: &Refusals, gauges: &Gauges) ->
 
 fn seconds(time: Duration) -> String {
     format!("{:.3}", time.as_secs_f64())
+}
+
+/// As long for every number.
+fn wide(number: u64) -> String {
+    format!("{number:.6e}")
 }
 
 fn read(counter: &AtomicU64) -> u64 {
@@ -246,7 +251,7 @@ impl Text {
         self.sample(name, "", value);
     }
 
-    fn some_gauge(&mut self, name: &str, help: &str, value: Option<u64>) {
+    fn some_gauge(&mut self, name: &str, help: &str, value: Option<impl Display>) {
         if let Some(value) = value {
             self.gauge(name, help, value);
         }
