@@ -20,7 +20,7 @@ const LISTENS: &str = "
 #[ignore = "needs Chromium: .ci/run installs it"]
 fn an_event_source_shows_each_count_and_comes_back_by_itself_after_a_restart() {
     let mut counter = Counter::with_page("16", "a page");
-    let browser = Browser::start();
+    let browser = Browser::chromium();
     let window = browser.window();
     window.before_each_page(LISTENS);
     window.open(&counter.url());
@@ -49,7 +49,7 @@ fn a_page_of_another_origin_reads_counts_and_likes_where_it_may_and_why_not_wher
     let origin = format!("http://{}", site.addr);
     let ours = Running::with(16, |server| server.allow_origin(&origin));
     let others = Running::with(16, |server| server);
-    let browser = Browser::start();
+    let browser = Browser::chromium();
     let window = browser.window();
     window.before_each_page(LISTENS);
     window.open(&format!("{origin}/"));
@@ -97,7 +97,7 @@ fn a_page_of_another_origin_shows_the_picture_loads_the_module_and_frames_the_pa
     let framed = || Page::new("<script>parent.postMessage('here', '*')</script>");
     let open = Running::with(1234, |server| server.allow_frame(format!("http://{}", site.addr)).page(framed()));
     let closed = Running::with(16, |server| server.page(framed()));
-    let browser = Browser::start();
+    let browser = Browser::chromium();
     let window = browser.window();
     window.open(&format!("http://{}/", site.addr));
 

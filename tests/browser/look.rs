@@ -128,7 +128,7 @@ fn a_storm_of_likes_leaves_the_page_time_and_memory(browser: &Browser) {
         let began = Instant::now();
         thread::scope(|scope| {
             for _ in 0..LIKERS {
-                scope.spawn(|| (0..10).for_each(|_| drop(likes.like().expect("a like"))));
+                scope.spawn(|| (0..10).for_each(|_| _ = likes.like().expect("a like")));
             }
         });
         window.wait_until(&shows(&format!("{},000", number * LIKERS / 100)));
