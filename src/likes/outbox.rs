@@ -544,6 +544,9 @@ pub(crate) mod tests {
                     .extend(rest[..end].strip_prefix(b"data: ").map(|data| String::from_utf8_lossy(data).into_owned()));
                 rest = &rest[end + 2..];
             }
+            if rest.first().is_some_and(|first| *first < 0x80) {
+                return frames; // an event whose end is still to come
+            }
             while let [first, length, tail @ ..] = rest {
                 if *first == b'd' {
                     break; // a part of an event

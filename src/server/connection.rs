@@ -176,10 +176,7 @@ fn watch<'s>(
     let _counted = state.count_watcher(dialect);
     // In JSON nothing is watched before the client says so.
     let registration = if dialect == Dialect::Json { None } else { peer.watched().join(outbox, None).ok() };
-    if state.is_stopping() {
-        // The stop may have told everyone before this one came in.
-        state.close(outbox);
-    }
+    state.close_if_stopping(outbox);
     if dialect == Dialect::Json {
         session.run(early, &mut Watcher::new(state, peer, outbox));
     } else {
