@@ -25,6 +25,8 @@ mod limits;
 mod metrics;
 #[path = "../src/store/mod.rs"]
 mod store;
+#[path = "../src/stream.rs"]
+mod stream;
 
 use crate::{
     likes::{
@@ -35,6 +37,7 @@ use crate::{
         round::{Round, Steps},
     },
     store::change::{Count, Post},
+    stream::Stream,
 };
 use rustix::{
     net::{
@@ -65,6 +68,10 @@ fn main() {
     };
     println!("medians of {PAIRS} pairs, in microseconds a delivery unless it says otherwise");
     run("round: CPU of the sending thread for one count to everyone, beside a bare loop of `send`", round);
+    run(
+        "events: CPU of the sending thread for one count as events, beside the same as WebSocket frames in JSON",
+        events,
+    );
     run("storm: CPU a like and client for a round of 16 likes, beside a fan-out for each like", storm);
     run("lanes: wall time of one count to everyone over two threads, beside one", lanes);
     run(
@@ -78,7 +85,7 @@ fn main() {
 fn round() {
     for clients in [10, 100, 1_000, 4_000] {
         let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
-        let mut fan_out = FanOut::new(&ours.servers);
+        let mut fan_out = FanOut::new(&ours.servers, Dialect::Bare);
         compare(
             &format!("{clients:>6} clients"),
             ("round", &mut || thread_cpu(&ours, || fan_out.round(1, 1))),
@@ -88,10 +95,25 @@ fn round() {
     }
 }
 
+fn events() {
+    for clients in [100, 1_000, 4_000] {
+        let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
+        let mut events = FanOut::new(&ours.servers, Dialect::Events);
+        let mut frames = FanOut::new(&theirs.servers, Dialect::Json);
+        compare(
+            &format!("{clients:>6} clients"),
+            ("events", &mut || thread_cpu(&ours, || events.round(1, 1))),
+            ("frames", &mut || thread_cpu(&theirs, || frames.round(1, 1))),
+            clients,
+        );
+    }
+}
+
 fn storm() {
     for clients in [100, 1_000] {
         let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
-        let (mut rounds, mut fan_outs) = (FanOut::new(&ours.servers), FanOut::new(&theirs.servers));
+        let (mut rounds, mut fan_outs) =
+            (FanOut::new(&ours.servers, Dialect::Bare), FanOut::new(&theirs.servers, Dialect::Bare));
         compare(
             &format!("{clients:>6} clients"),
             ("one round", &mut || thread_cpu(&ours, || rounds.round(16, 1))),
@@ -104,7 +126,8 @@ fn storm() {
 fn lanes() {
     for clients in [500, 1_000, 4_000] {
         let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
-        let (mut two, mut one) = (FanOut::new(&ours.servers), FanOut::new(&theirs.servers));
+        let (mut two, mut one) =
+            (FanOut::new(&ours.servers, Dialect::Bare), FanOut::new(&theirs.servers, Dialect::Bare));
         compare(
             &format!("{clients:>6} clients"),
             ("two lanes", &mut || wall(&ours, || two.round(1, 2))),
@@ -125,7 +148,7 @@ fn lanes() {
 fn writer_threads() {
     for clients in [100, 1_000] {
         let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
-        let mut fan_out = FanOut::new(&ours.servers);
+        let mut fan_out = FanOut::new(&ours.servers, Dialect::Bare);
         let (done, all_done) = mpsc::channel();
         let queues: Vec<_> = theirs
             .servers
@@ -164,7 +187,7 @@ fn behind() {
         // Of its own accord the kernel would hold megabytes for each.
         set_socket_recv_buffer_size(socket, 4096).expect("a TCP socket");
     }
-    let mut fan_out = FanOut::new(&ours.servers);
+    let mut fan_out = FanOut::new(&ours.servers, Dialect::Bare);
     // What is on its way can leave room for a little more.
     while theirs.stuff() > 0 {}
     while fan_out.offer_each() < clients || ours.stuff() > 0 {}
@@ -254,7 +277,7 @@ fn took(clock: ClockId, work: impl FnOnce() -> u64) -> Duration {
     now() - start
 }
 
-fn send_to_each(sockets: &[Arc<TcpStream>], bytes: &[u8]) -> u64 {
+fn send_to_each(sockets: &[Arc<Stream>], bytes: &[u8]) -> u64 {
     for socket in sockets {
         let _ = std::hint::black_box(send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL));
     }
@@ -272,10 +295,10 @@ struct FanOut {
 
 impl FanOut {
     /// Registers a client for each socket, and shows it the count 16.
-    fn new(sockets: &[Arc<TcpStream>]) -> Self {
+    fn new(sockets: &[Arc<Stream>], dialect: Dialect) -> Self {
         const DEADLINE: Duration = Duration::from_secs(3600);
         let audience = Arc::<Audience>::default();
-        let outbox = |socket: &Arc<TcpStream>| Arc::new(Outbox::new(socket.clone(), DEADLINE, Dialect::Bare, None));
+        let outbox = |socket: &Arc<Stream>| Arc::new(Outbox::new(socket.clone(), DEADLINE, dialect, None));
         let outboxes: Vec<_> = sockets.iter().map(outbox).collect();
         let register = |outbox: &Arc<Outbox>| {
             let registration = audience.join(outbox.clone(), outbox.open(POST.clone(), None));
@@ -318,7 +341,7 @@ fn round_of(post: &Post, count: u64, likes: u64) -> Round {
 
 /// Connected pairs of sockets, set as the server sets its own.
 struct Sockets {
-    servers: Vec<Arc<TcpStream>>,
+    servers: Vec<Arc<Stream>>,
     clients: Vec<TcpStream>,
 }
 
@@ -330,7 +353,7 @@ impl Sockets {
         for _ in 0..count {
             clients.push(TcpStream::connect(address).expect("a descriptor: raise `ulimit -n`"));
             let (server, _) = listener.accept().expect("a descriptor: raise `ulimit -n`");
-            server.set_nodelay(true).expect("a TCP socket");
+            let server = Stream::new(server).expect("a TCP socket");
             set_socket_send_buffer_size(&server, 16 * 1024).expect("a TCP socket");
             servers.push(Arc::new(server));
         }

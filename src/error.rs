@@ -21,6 +21,13 @@ pub enum Error {
         /// What is expected.
         expected: &'static str,
     },
+    /// When a server starts: what was named as a trusted proxy, or as the header field of proxies, is none.
+    Proxy {
+        /// The name as it was given.
+        name: String,
+        /// What is expected.
+        expected: &'static str,
+    },
     /// When a server starts: a limit is outside its range.
     Limit {
         /// The field of [`Limits`](crate::Limits).
@@ -85,6 +92,7 @@ impl fmt::Display for Error {
         match self {
             Self::Bind { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
             Self::Name { name, expected } => write!(f, "cannot allow `{name}`: {expected} is expected"),
+            Self::Proxy { name, expected } => write!(f, "cannot trust `{name}`: {expected} is expected"),
             Self::Limit { name, value, expected } => {
                 write!(f, "the limit `{name}` cannot be {value}: {expected} is expected")
             }

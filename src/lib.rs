@@ -43,12 +43,19 @@ mod limits;
 mod metrics;
 mod server;
 mod store;
+mod stream;
 mod websocket;
 
 pub use error::{Error, Result};
 pub use likes::{Answer, Likes, Posts, subscription::Subscription};
 pub use limits::Limits;
-pub use server::{Handle, Listening, Server, allowed::AllowedPosts, page::Page, service::Service};
+pub use server::{
+    Handle, Listening, Server,
+    allowed::AllowedPosts,
+    listener::{Address, Listener},
+    page::Page,
+    service::Service,
+};
 pub use store::{
     Feed, Reader, Store, StoreLimits,
     admin::{Admin, NotApplied, open_admin},

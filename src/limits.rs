@@ -28,6 +28,12 @@ pub struct Limits {
     /// raise: an eighth of what is free when the server starts is kept for everything else. All servers of a process
     /// share what there is.
     pub connections: usize,
+    /// Connections of one address held at once (an IPv6 /64 counts as one), at least 1. Unlimited by default; past it 429.
+    ///
+    /// For a server that clients reach directly, or that is told which proxies to
+    /// [trust](crate::Server::trust_proxy): of a client behind such a proxy count the requests that are being answered
+    /// and the WebSockets.
+    pub connections_per_address: Option<usize>,
     /// Bytes of a request head, request line and empty line included. Default 16 KiB, from 256 to 1 MiB; past it
     /// 431.
     pub head_bytes: usize,
@@ -78,7 +84,7 @@ pub struct Limits {
     /// [allowed](crate::AllowedPosts) by their own name. Default 20; past it close code 1008, or 429 over HTTP.
     ///
     /// Without it, a stranger who makes names up could fill a store of many posts in seconds. All clients behind a proxy
-    /// have one address.
+    /// that is not [trusted](crate::Server::trust_proxy) have one address, and so have all that come by a Unix socket.
     pub new_posts_per_hour_and_address: u32,
     /// Time for a graceful stop: clients told, likes saved. Default 5 s; past it everything left is cut off.
     pub stop_within: Duration,
@@ -88,6 +94,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            connections_per_address: None,
             head_bytes: 16 * 1024,
             target_bytes: 8 * 1024,
             headers: 64,
@@ -117,6 +124,7 @@ impl Limits {
     /// [`Error::Limit`] that names the first one that is not.
     pub fn check(&self) -> Result<()> {
         within("connections", self.connections, 1..=1_000_000)?;
+        within("connections_per_address", self.connections_per_address.unwrap_or(1), 1..=usize::MAX)?;
         within("head_bytes", self.head_bytes, 256..=1 << 20)?;
         within("target_bytes", self.target_bytes, 16..=1 << 20)?;
         within("headers", self.headers, 8..=1000)?;

@@ -3,11 +3,12 @@
 mod cli;
 
 use cli::{
-    Asked, Settings,
+    Addr, Asked, Settings,
     commands::{Invocation, Problem},
-    logger, signals,
+    logger, signals, systemd,
 };
-use live_likes::{AllowedPosts, Error, Page, Posts, Server, open_store};
+use live_likes::{AllowedPosts, Error, Listener, Listening, Page, Posts, Server, open_store};
+use sd_notify::NotifyState;
 use std::{
     io::{Write, stderr, stdout},
     path::Path,
@@ -37,7 +38,11 @@ fn main() -> ExitCode {
         Err(e) => {
             logger::complain(&e);
             // What is a name, the library judges.
-            if matches!(e, Error::Name { .. }) { ExitCode::from(BAD_USAGE) } else { ExitCode::FAILURE }
+            if matches!(e, Error::Name { .. } | Error::Proxy { .. }) {
+                ExitCode::from(BAD_USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     };
     log::logger().flush();
@@ -80,20 +85,49 @@ fn serve(settings: Settings) -> Result<(), Error> {
     for name in settings.allow_origins {
         server = server.allow_origin(name);
     }
-    let mut listening = server.bind(settings.addr.as_str())?;
+    for name in settings.allow_frames {
+        server = server.allow_frame(name);
+    }
+    for name in settings.trusted_proxies {
+        server = server.trust_proxy(name);
+    }
+    if let Some(name) = settings.forwarded_header {
+        server = server.forwarded_header(name);
+    }
+    let mut listening = listen(server, settings.addrs, settings.socket_mode)?;
     if let Some(addr) = settings.metrics_addr {
         listening = listening.metrics_on(addr.as_str())?;
     }
     let read_again = allowed.zip(settings.posts).map(|(allowed, path)| move || read_again(&allowed, &path));
     signals::listen(listening.handle(), read_again).map_err(Error::Thread)?;
-    let (addr, count) = (listening.local_addr(), likes.count());
-    logger::say(format_args!("Live Likes at http://{addr}/ with {count} likes in {}", settings.db.display()));
+    let addresses: Vec<_> = listening.addresses().iter().map(ToString::to_string).collect();
+    let (addresses, count) = (addresses.join(" and "), likes.count());
+    logger::say(format_args!("Live Likes at {addresses} with {count} likes in {}", settings.db.display()));
     if let Some(addr) = listening.metrics_addr() {
         log::info!("metrics at http://{addr}/metrics");
     }
+    let listening = systemd::watched(listening, likes.clone());
+    systemd::tell(&[NotifyState::Ready]);
     listening.run()?;
     log::info!("stopped with {} likes saved", likes.count());
     Ok(())
+}
+
+/// Listens on what systemd hands over, and on the addresses.
+fn listen(server: Server, mut addrs: Vec<Addr>, mode: u32) -> Result<Listening, Error> {
+    let mut listeners = systemd::listeners()?;
+    if addrs.is_empty() && listeners.is_empty() {
+        addrs.push(Addr::default());
+    }
+    for addr in addrs {
+        listeners.push(match addr {
+            Addr::Internet(addr) => Listener::bind(addr.as_str())?,
+            Addr::Unix(path) => Listener::bind_unix(path, mode)?,
+        });
+    }
+    let mut listeners = listeners.into_iter();
+    let first = listeners.next().expect("at least the default address");
+    listeners.try_fold(server.listen_on(first)?, Listening::and_on)
 }
 
 /// Reads the list of posts again. One that is not usable changes nothing.

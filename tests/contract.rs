@@ -78,6 +78,21 @@ fn the_built_in_page_lets_in_no_script_but_its_own() {
 }
 
 #[test]
+fn the_module_is_a_script_that_pages_of_any_origin_may_load() {
+    let server = Running::with_count(16);
+    let module = get(server.addr, "/live-likes.js");
+    assert_eq!((module.status, module.field("Content-Type")), (200, Some("text/javascript; charset=utf-8")));
+    assert_eq!(module.field("Cross-Origin-Resource-Policy"), Some("cross-origin"));
+    assert_eq!(module.field("Access-Control-Allow-Origin"), Some("*"), "a module script is fetched by CORS");
+    assert_eq!(module.field("Cache-Control"), Some("no-cache"));
+    assert!(module.body.contains("export function connect(") && !module.body.contains("\n//"), "{}", module.body);
+    let tag = module.field("ETag").unwrap();
+    assert_eq!(tag, format!("\"{}\"", STANDARD.encode(Sha1::digest(&module.body))));
+    let known = ask(server.addr, "GET", "/live-likes.js", &[("If-None-Match", tag)]);
+    assert_eq!((known.status, known.body.as_str(), known.field("ETag")), (304, "", Some(tag)));
+}
+
+#[test]
 fn a_page_of_the_user_s_is_served_byte_for_byte_and_without_a_policy() {
     let html = "\u{feff}<!doctype html>\r\n<p onclick=like()>Zwitter \u{2764}\n\n<script>like = () => 0</script>";
     let server = Running::with(16, |server| server.page(Page::new(html)));
@@ -389,6 +404,7 @@ fn another_method_on_a_known_path_is_told_the_ones_allowed() {
     for (path, allowed, others) in [
         ("/", "GET, HEAD, OPTIONS", &["PUT", "POST", "DELETE", "PATCH"][..]),
         ("/index.html", "GET, HEAD, OPTIONS", &["PUT", "DELETE"]),
+        ("/live-likes.js", "GET, HEAD, OPTIONS", &["PUT", "DELETE"]),
         ("/favicon.ico", "GET, HEAD, OPTIONS", &["PUT", "DELETE"]),
         ("/likes", "GET, HEAD, OPTIONS", &["PUT", "POST", "DELETE"]),
         ("/healthz", "GET, HEAD, OPTIONS", &["PUT", "DELETE"]),
@@ -531,7 +547,7 @@ fn the_metrics_are_in_the_text_format() {
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
             assert_eq!(name, described);
-            assert!(["gauge", "counter", "summary"].contains(&kind), "{line}");
+            assert!(["gauge", "counter", "histogram"].contains(&kind), "{line}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
         } else {
             let (name, value) = line.rsplit_once(' ').unwrap();
@@ -600,7 +616,7 @@ fn the_count_is_for_everyone_but_only_allowed_pages_may_read_it_across_origins()
         let other = ask(server.addr, "GET", "/likes", fields);
         assert_eq!(other.body, r#"{"numLikes":16}"#);
         assert_eq!(other.field("Access-Control-Allow-Origin"), None);
-        assert_eq!(other.field("Vary"), Some("Origin"));
+        assert_eq!(other.field("Vary"), Some("Accept, Origin"));
     }
 }
 

@@ -620,6 +620,19 @@ fn a_change_whose_outcome_the_store_does_not_know_is_answered_once_it_does_and_c
 }
 
 #[test]
+fn a_change_whose_save_fails_is_refused_at_once() {
+    let (server, _posts, script) = on_script();
+    let mut client = Client::of_json(server.addr);
+    client.says(like("p", ANNA, 1));
+    script.save();
+    assert_eq!(client.told_before_pong(), Vec::<Value>::new());
+    let start = Instant::now();
+    script.end(Ending::NotSaved);
+    assert_eq!(client.told()["status"], 503);
+    assert!(start.elapsed() < Duration::from_secs(2), "not only when a save would take too long");
+}
+
+#[test]
 fn changes_that_are_refused_at_once_are_not_without_an_answer() {
     let broken = Arc::new(AtomicBool::new(true));
     let is_broken = broken.clone();

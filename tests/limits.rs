@@ -406,7 +406,7 @@ type Change = fn(&mut Limits);
 
 /// Each limit that has a range: at its lowest, at its highest, below that and above it. (Where there is nothing below or
 /// above, both are on the same side.)
-const RANGES: [(&str, Change, Change, Change, Change); 17] = {
+const RANGES: [(&str, Change, Change, Change, Change); 18] = {
     const MS: Duration = Duration::from_millis(1);
     const DAY: Duration = Duration::from_secs(24 * 3600);
     const SHORTER: Duration = Duration::from_micros(999);
@@ -423,6 +423,7 @@ const RANGES: [(&str, Change, Change, Change, Change); 17] = {
     }
     [
         range!(connections, 0, 1, 1_000_000, usize::MAX),
+        range!(connections_per_address, Some(0), Some(1), Some(usize::MAX), Some(0)),
         range!(head_bytes, 255, 256, 1 << 20, usize::MAX),
         range!(target_bytes, 15, 16, 1 << 20, usize::MAX),
         range!(headers, 7, 8, 1000, usize::MAX),

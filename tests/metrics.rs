@@ -112,3 +112,39 @@ fn the_binary_takes_an_address_for_metrics_and_says_which_it_is() {
     child.wait().unwrap();
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn what_waits_and_what_has_become_of_changes_is_told() {
+    let (go_on, held) = std::sync::mpsc::channel::<bool>();
+    let store = memory(16, move |_| if held.recv_timeout(SOON).unwrap() { Ending::Saved } else { Ending::NotSaved });
+    let likes = Likes::with_store(store).unwrap();
+    let server = Server::new(likes.clone()).limits(patient()).bind("127.0.0.1:0").unwrap();
+    let (addr, handle) = (server.local_addr(), server.handle());
+    let running = thread::spawn(|| server.run());
+    let sample = |name: &str| -> f64 {
+        let body = Peer::connect(addr).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").body;
+        let value =
+            body.lines().find_map(|line| line.strip_prefix("live_likes_")?.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {body}")).parse().unwrap()
+    };
+    let became = |outcome: &str| sample(&format!("changes_total{{outcome=\"{outcome}\"}}"));
+    assert_eq!([sample("unsaved"), sample("unsaved_age_seconds"), sample("healthy")], [0.0, 0.0, 1.0]);
+    for (saved, counted, not_saved) in [(true, 1.0, 0.0), (false, 1.0, 1.0)] {
+        let like = thread::spawn({
+            let likes = likes.clone();
+            move || likes.like()
+        });
+        until(|| sample("unsaved") == 1.0 && sample("unsaved_age_seconds") > 0.0);
+        go_on.send(saved).unwrap();
+        assert_eq!(like.join().unwrap().is_ok(), saved);
+        until(|| sample("unsaved") == 0.0);
+        assert_eq!([became("counted"), became("not_saved"), became("refused")], [counted, not_saved, 0.0]);
+        assert_eq!(sample("unsaved_age_seconds"), 0.0);
+    }
+    assert_eq!(sample("healthy"), 0.0);
+    assert_eq!([sample("save_seconds_count"), sample("save_seconds_bucket{le=\"+Inf\"}")], [1.0, 1.0]);
+    go_on.send(true).unwrap();
+    until(|| sample("healthy") == 1.0);
+    handle.stop();
+    running.join().unwrap().unwrap();
+}

@@ -18,6 +18,8 @@ mod limits;
 mod metrics;
 #[path = "../src/store/mod.rs"]
 mod store;
+#[path = "../src/stream.rs"]
+mod stream;
 
 #[path = "model/client.rs"]
 mod client;

@@ -92,3 +92,30 @@ fn servers_that_are_refused_or_stopped_leave_no_descriptor_while_their_counter_l
     until(|| descriptors() < before + 50);
     assert_eq!(likes.watching(), 0);
 }
+
+#[test]
+fn each_server_counts_its_own_clients_and_whom_it_has_refused() {
+    let likes = counter();
+    let (one, other) = (Site::of(likes.clone(), patient()), Site::of(likes.clone(), patient()));
+    let metrics = |site: &Site| {
+        let body = site.connect().ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").body;
+        move |name: &str| {
+            let value = body.lines().find_map(|line| line.strip_prefix("live_likes_")?.strip_prefix(name));
+            value.unwrap_or_else(|| panic!("no {name} in {body}")).trim().parse::<u64>().unwrap()
+        }
+    };
+    let (refused, bare) = ("refused_total{reason=\"bad_request\"}", "watchers{transport=\"websocket\"}");
+    assert_eq!(one.connect().ask("GET /likes?nonsense=1 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 400);
+    let mut watcher = one.watch();
+    for (site, count) in [(&one, 1), (&other, 0)] {
+        let sample = metrics(site);
+        assert_eq!((sample(refused), sample(bare)), (count, count));
+        assert_eq!(sample("watchers{transport=\"websocket_json\"}"), 0);
+        assert_eq!(sample("watching"), 1, "of the counter, which they share");
+    }
+    watcher.send(text(LIKE));
+    assert_eq!(watcher.frame(), Frame::text("17"));
+    assert_eq!(metrics(&other)("changes_total{outcome=\"counted\"}"), 1);
+    drop(watcher);
+    until(|| metrics(&one)(bare) == 0);
+}

@@ -22,6 +22,8 @@ mod metrics;
 mod server;
 #[path = "../../src/store/mod.rs"]
 mod store;
+#[path = "../../src/stream.rs"]
+mod stream;
 #[path = "../../src/websocket/mod.rs"]
 mod websocket;
 

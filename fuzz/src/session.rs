@@ -20,6 +20,7 @@ use crate::{
         Store,
         change::{self, BatchId, Change, ChangeKind, Count, Post, VisitorKey},
     },
+    stream::Stream,
     websocket::{ClientMessage, Kind as Says},
 };
 use serde_json::{Value, json};
@@ -84,7 +85,7 @@ struct House {
     limits: Limits,
     listener: TcpListener,
     /// Connections to be served, with the bytes that were read from them before.
-    accepted: Sender<(Arc<TcpStream>, Vec<u8>)>,
+    accepted: Sender<(Arc<Stream>, Vec<u8>)>,
     /// One for each connection that has been served.
     served: Receiver<()>,
 }
@@ -127,12 +128,13 @@ impl House {
         let likes = Likes::with_store(Number(16)).unwrap();
         let server = Server::new(likes.clone()).page(Page::new("<title>likes</title>")).limits(limits.clone());
         let service = server.allow_origin("https://blog.example").into_service().unwrap();
-        let (accepted, connections) = channel::<(Arc<TcpStream>, _)>();
+        let (accepted, connections) = channel::<(Arc<Stream>, _)>();
         let (done, served) = channel();
         let serving = service.clone();
         thread::spawn(move || {
             for (stream, early) in connections {
-                let place = serving.enter(&stream, Kind::Public).expect("it holds no other connection");
+                let place =
+                    serving.enter(&stream, Kind::Public { loopback: true }).expect("it holds no other connection");
                 drop(stream);
                 place.serve(early);
                 if done.send(()).is_err() {
@@ -147,7 +149,7 @@ impl House {
     /// Sends bytes in pieces, of which the server reads each by itself, and then an end. Returns all that comes back.
     fn send(&self, pieces: &[&[u8]], early: Vec<u8>) -> Vec<u8> {
         let mut client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
-        let server = Arc::new(self.listener.accept().unwrap().0);
+        let server = Arc::new(Stream::new(self.listener.accept().unwrap().0).unwrap());
         client.set_nodelay(true).unwrap();
         client.set_nonblocking(true).unwrap();
         self.accepted.send((server.clone(), early)).unwrap();
@@ -155,12 +157,15 @@ impl House {
         for piece in pieces {
             client.write_all(piece).unwrap();
             let mut looks = 0;
-            while rustix::io::ioctl_fionread(&server).unwrap() > 0 {
+            while rustix::io::ioctl_fionread(&*server).unwrap() > 0 {
                 // Until its peer's end has come, a server that has no more to say goes on reading.
                 assert_eq!(self.served.try_recv(), Err(TryRecvError::Empty), "it broke off");
                 match client.read_to_end(&mut answers) {
                     Err(e) if e.kind() != ErrorKind::WouldBlock => panic!("it broke off: {e}"),
                     _ => {}
+                }
+                if stream_begins(&answers).is_some() {
+                    break; // what comes after its request is not read
                 }
                 looks += 1;
                 if looks > 20 {
@@ -171,7 +176,16 @@ impl House {
         drop(server);
         client.set_nonblocking(false).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
-        client.read_to_end(&mut answers).expect("a connection ends in order");
+        // A stream has no end of its own. Once it has begun, the peer breaks off.
+        let mut bytes = [0; 4096];
+        while !stream_begins(&answers).is_some_and(|start| answers[start..].windows(2).any(|end| end == b"\n\n")) {
+            match client.read(&mut bytes).expect("a connection ends in order") {
+                0 => break,
+                read => answers.extend(&bytes[..read]),
+            }
+        }
+        rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+        drop(client);
         self.served.recv().expect("the server panicked");
         answers
     }
@@ -235,6 +249,13 @@ impl House {
         assert!(came.is_empty(), "answered without being asked: {}", came.escape_ascii());
         outcome
     }
+}
+
+/// Where the events begin, if it is they that came last.
+fn stream_begins(answers: &[u8]) -> Option<usize> {
+    let kind = b"\r\nContent-Type: text/event-stream\r\n";
+    let field = answers.windows(kind.len()).position(|window| window == kind)?;
+    Some(field + 4 + answers[field..].windows(4).position(|end| end == b"\r\n\r\n")?)
 }
 
 /// What a client of bare numbers is shown.
@@ -332,7 +353,19 @@ fn accounted(found: &Found, mut answer: Answer, before: u64, likes: &mut u64) ->
         ("/metrics", 200) => answer.body.clear(),
         _ => {}
     }
-    if answer.status == 200 && matches!(found.path(), "/like" | "/likes") && !found.is("HEAD") {
+    if answer.streams() {
+        assert!(found.path() == "/likes" && found.request.accepts("text/event-stream") && answer.closes, "{found:?}");
+        let body = String::from_utf8(std::mem::take(&mut answer.body)).unwrap();
+        if !found.is("HEAD") {
+            // The peer's end may be answered with a heartbeat.
+            let event = body.strip_suffix(":\n\n").unwrap_or(&body);
+            let data = event.strip_prefix("data: ").and_then(|event| event.strip_suffix("\n\n"));
+            let told: Value = serde_json::from_str(data.expect("an event")).unwrap();
+            let likes = before + *likes;
+            let expected = json!({"type": "count", "numLikes": likes, "version": likes, "boot": told["boot"]});
+            assert_eq!(told, expected);
+        }
+    } else if answer.status == 200 && matches!(found.path(), "/like" | "/likes") && !found.is("HEAD") {
         // Where parameters are given, more may follow.
         let body = std::mem::take(&mut answer.body);
         let rest = body.strip_prefix(format!("{{\"numLikes\":{}", before + *likes).as_bytes());
@@ -360,14 +393,21 @@ impl Answer {
         let all = |name: &str| fields.iter().filter(|field| field.0 == name).map(|field| &field.1).collect::<Vec<_>>();
         let has_body = status >= 200 && !matches!(status, 204 | 304);
         let lengths = all("content-length");
-        assert_eq!(lengths.len(), usize::from(has_body), "{fields:?}");
+        let streams = all("content-type").iter().any(|value| value.as_str() == "text/event-stream");
+        assert_eq!(lengths.len(), usize::from(has_body && !streams), "{fields:?}");
         assert_eq!(all("date").len(), usize::from(status >= 200), "{fields:?}");
-        let body = lengths.first().filter(|_| !to_head).map_or(0, |length| length.parse().unwrap());
+        let whole = if streams { bytes.len() - length } else { 0 };
+        let body = lengths.first().filter(|_| !to_head).map_or(whole, |length| length.parse().unwrap());
         let closes = all("connection").iter().any(|value| value.as_str() == "close");
         let body = bytes[length..length + body].to_vec();
         *bytes = &bytes[length + body.len()..];
         let same = |field: &(String, String)| !matches!(field.0.as_str(), "date" | "content-length");
         Self { status, fields: fields.into_iter().filter(same).collect(), body, closes }
+    }
+
+    /// Whether it is a stream of events.
+    fn streams(&self) -> bool {
+        self.fields.contains(&("content-type".to_owned(), "text/event-stream".to_owned()))
     }
 }
 

@@ -1,12 +1,12 @@
 //! All flags, in one table: a row names, explains and reads a flag and its environment variable.
 
-use super::{Settings, commands::COMMANDS};
+use super::{Addr, Settings, commands::COMMANDS, logger::Format};
 use std::{fmt::Write, path::PathBuf, str::FromStr, time::Duration};
 
 /// A flag. Its environment variable is `LIVE_LIKES_` and its name in capitals.
 pub(super) struct Flag {
     pub(super) name: &'static str,
-    /// What the help calls its value: `FILE`.
+    /// What the help calls its value: `FILE`. A switch has none.
     pub(super) value: &'static str,
     pub(super) help: &'static str,
     /// Reads a value into the settings.
@@ -23,7 +23,14 @@ macro_rules! flag {
 }
 
 pub(super) const FLAGS: &[Flag] = &[
-    flag!("addr", "HOST:PORT", addr, address, "address to listen on; port 0 takes a free one [127.0.0.1:3000]"),
+    flag!(
+        "addr",
+        "HOST:PORT|unix:FILE",
+        addrs,
+        addresses,
+        "where to listen, may be repeated, or a list; if none, on what systemd hands over, or 127.0.0.1:3000"
+    ),
+    flag!("socket-mode", "MODE", socket_mode, mode, "mode of the file of unix:FILE: who may connect [660]"),
     flag!(
         "metrics-addr",
         "HOST:PORT",
@@ -62,8 +69,38 @@ pub(super) const FLAGS: &[Flag] = &[
         names,
         "origin whose pages may like, such as https://blog.example; may be repeated, or a list"
     ),
-    flag!("log", "LEVEL", log, level, "off, error, warn, info or debug, to standard error [info]"),
+    flag!(
+        "trust-proxy",
+        "CIDR",
+        trusted_proxies,
+        names,
+        "proxies to believe, such as 10.0.0.0/8, or unix; may be repeated, or a list"
+    ),
+    flag!(
+        "forwarded-header",
+        "NAME",
+        forwarded_header,
+        some_name,
+        "where they name the client's address: Forwarded, X-Real-IP, or else X-Forwarded-For"
+    ),
+    flag!(
+        "allow-frame",
+        "ORIGIN",
+        allow_frames,
+        names,
+        "origin whose pages may show the page in a frame, or *; may be repeated, or a list"
+    ),
+    flag!("log", "LEVEL", log.level, level, "off, error, warn, info or debug, to standard error [info]"),
+    flag!("log-format", "FORMAT", log.format, format, "text, or json: an object a line [text]"),
+    flag!("access-log", "", log.access, switch, "log each request too: address, method, path, status, bytes, seconds"),
     flag!("connections", "N", limits.connections, number, "connections held at once [10000]"),
+    flag!(
+        "connections-per-address",
+        "N",
+        limits.connections_per_address,
+        some_number,
+        "connections of one address [unlimited]"
+    ),
     flag!("head-bytes", "BYTES", limits.head_bytes, number, "request head [16384]"),
     flag!("target-bytes", "BYTES", limits.target_bytes, number, "request target [8192]"),
     flag!("headers", "N", limits.headers, number, "header fields of a request [64]"),
@@ -102,7 +139,25 @@ pub(super) const FLAGS: &[Flag] = &[
 ];
 
 /// What hosting platforms set; they reach no loopback address.
-pub(super) const PORT: Flag = flag!("", "PORT", addr, any_address, "");
+pub(super) const PORT: Flag = flag!("", "PORT", addrs, any_address, "");
+
+fn addresses(field: &mut Vec<Addr>, text: &str) -> Read {
+    for name in text.split(',').map(str::trim) {
+        let mut addr = String::new();
+        field.push(match name.strip_prefix("unix:") {
+            Some(path) if !path.is_empty() => Addr::Unix(path.into()),
+            None if address(&mut addr, name).is_ok() => Addr::Internet(addr),
+            _ => return Err("HOST:PORT with a port from 0 to 65535, or unix:FILE"),
+        });
+    }
+    Ok(())
+}
+
+fn mode(field: &mut u32, text: &str) -> Read {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    *field = mode.ok_or("a mode such as 660")?;
+    Ok(())
+}
 
 fn address(field: &mut String, text: &str) -> Read {
     match text.rsplit_once(':') {
@@ -116,9 +171,9 @@ fn some_address(field: &mut Option<String>, text: &str) -> Read {
     address(field.get_or_insert_default(), text)
 }
 
-fn any_address(field: &mut String, port: &str) -> Read {
+fn any_address(field: &mut Vec<Addr>, port: &str) -> Read {
     let port: u16 = port.parse().map_err(|_| "a port from 0 to 65535")?;
-    *field = format!("0.0.0.0:{port}");
+    field.push(Addr::Internet(format!("0.0.0.0:{port}")));
     Ok(())
 }
 
@@ -132,6 +187,11 @@ fn some_file(field: &mut Option<PathBuf>, text: &str) -> Read {
     Ok(())
 }
 
+fn some_name(field: &mut Option<String>, text: &str) -> Read {
+    *field = Some(text.to_owned());
+    Ok(())
+}
+
 fn names(field: &mut Vec<String>, text: &str) -> Read {
     field.extend(text.split(',').map(|name| name.trim().to_owned()));
     Ok(())
@@ -139,6 +199,24 @@ fn names(field: &mut Vec<String>, text: &str) -> Read {
 
 fn level(field: &mut log::LevelFilter, text: &str) -> Read {
     *field = text.parse().map_err(|_| "off, error, warn, info or debug")?;
+    Ok(())
+}
+
+fn format(field: &mut Format, text: &str) -> Read {
+    *field = match text {
+        "text" => Format::Text,
+        "json" => Format::Json,
+        _ => return Err("text or json"),
+    };
+    Ok(())
+}
+
+fn switch(field: &mut bool, text: &str) -> Read {
+    *field = match text {
+        "on" => true,
+        "off" => false,
+        _ => return Err("on or off"),
+    };
     Ok(())
 }
 
@@ -158,6 +236,11 @@ fn seconds(field: &mut Duration, text: &str) -> Read {
 }
 
 impl Flag {
+    /// Whether its name alone turns something on.
+    pub(super) fn is_switch(&self) -> bool {
+        self.value.is_empty()
+    }
+
     /// The name of its environment variable.
     pub(super) fn variable(&self) -> String {
         format!("LIVE_LIKES_{}", self.name.to_ascii_uppercase().replace('-', "_"))

@@ -5,5 +5,6 @@ mod flags;
 pub(crate) mod logger;
 mod settings;
 pub(crate) mod signals;
+pub(crate) mod systemd;
 
-pub(crate) use settings::{Asked, Settings, parse};
+pub(crate) use settings::{Addr, Asked, Settings, parse};

@@ -3,6 +3,7 @@
 use super::{
     commands::{COMMANDS, Command, Invocation},
     flags::{FLAGS, Flag, PORT, help, lines},
+    logger,
 };
 use lexopt::Arg;
 use live_likes::{Error, Limits, StoreLimits};
@@ -21,10 +22,26 @@ pub(crate) enum Asked {
     Show(String),
 }
 
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Addr {
+    Internet(String),
+    Unix(PathBuf),
+}
+
+impl Default for Addr {
+    fn default() -> Self {
+        Self::Internet("127.0.0.1:3000".to_owned())
+    }
+}
+
 /// What the flags and the environment set.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Settings {
-    pub(crate) addr: String,
+    /// Where to listen; where none is given, on what systemd hands over, or else on [`Addr::default`].
+    pub(crate) addrs: Vec<Addr>,
+    /// The mode of Unix sockets.
+    pub(crate) socket_mode: u32,
     pub(crate) metrics_addr: Option<String>,
     pub(crate) db: PathBuf,
     pub(crate) store: StoreLimits,
@@ -33,14 +50,18 @@ pub(crate) struct Settings {
     pub(crate) page: Option<PathBuf>,
     pub(crate) allow_hosts: Vec<String>,
     pub(crate) allow_origins: Vec<String>,
-    pub(crate) log: log::LevelFilter,
+    pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) forwarded_header: Option<String>,
+    pub(crate) allow_frames: Vec<String>,
+    pub(crate) log: logger::Settings,
     pub(crate) limits: Limits,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            addr: "127.0.0.1:3000".to_owned(),
+            addrs: Vec::new(),
+            socket_mode: 0o660,
             metrics_addr: None,
             db: "db.txt".into(),
             store: StoreLimits::default(),
@@ -48,7 +69,10 @@ impl Default for Settings {
             page: None,
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),
-            log: log::LevelFilter::Info,
+            trusted_proxies: Vec::new(),
+            forwarded_header: None,
+            allow_frames: Vec::new(),
+            log: logger::Settings::DEFAULT,
             limits: Limits::default(),
         }
     }
@@ -81,8 +105,13 @@ pub(crate) fn parse(
                 let flag =
                     FLAGS.iter().find(|flag| flag.name == name).ok_or_else(|| format!("unknown flag --{name}"))?;
                 let source = format!("--{name}");
-                // Without one, the value that is missing is empty.
-                set(&mut settings, flag, &source, &parser.value().unwrap_or_default())?;
+                // Without one, the value that is missing is empty; that of a switch is `on`.
+                let value = if flag.is_switch() {
+                    parser.optional_value().unwrap_or_else(|| "on".into())
+                } else {
+                    parser.value().unwrap_or_default()
+                };
+                set(&mut settings, flag, &source, &value)?;
                 given.push(flag.name);
             }
             Arg::Short(name) => return Err(format!("unknown flag -{name}")),
@@ -152,7 +181,13 @@ mod tests {
 
     #[test]
     fn a_flag_goes_before_the_environment_and_that_before_port_and_the_default() {
-        let addr = |arguments: &[&str], environment: &[(&str, &str)]| settings(arguments, environment).unwrap().addr;
+        let addr = |arguments: &[&str], environment: &[(&str, &str)]| match &settings(arguments, environment)
+            .unwrap()
+            .addrs[..]
+        {
+            [Addr::Internet(addr)] => addr.clone(),
+            other => panic!("{other:?}"),
+        };
         let (own, port) = (("LIVE_LIKES_ADDR", "[::1]:2"), ("PORT", "3"));
         assert_eq!(addr(&["--addr", "0.0.0.0:1"], &[own, port]), "0.0.0.0:1");
         assert_eq!(addr(&["--addr=0.0.0.0:1"], &[own, port]), "0.0.0.0:1");
@@ -165,16 +200,36 @@ mod tests {
     fn every_flag_and_its_variable_change_the_same_setting() {
         for flag in FLAGS {
             let value = match flag.value {
-                "HOST:PORT" => "localhost:0",
+                "HOST:PORT" | "HOST:PORT|unix:FILE" => "localhost:0",
+                "CIDR" | "NAME" | "FILE" | "ORIGIN" => "other.example",
+                "MODE" => "600",
                 "LEVEL" => "debug",
-                "FILE" | "NAME" | "ORIGIN" => "other.example",
+                "FORMAT" => "json",
+                "" => "on",
                 _ => "300",
             };
-            let by_flag = settings(&[&format!("--{}", flag.name), value], &[]).unwrap();
+            let by_flag = match flag.is_switch() {
+                true => settings(&[&format!("--{}", flag.name)], &[]),
+                false => settings(&[&format!("--{}", flag.name), value], &[]),
+            };
+            let by_flag = by_flag.unwrap();
             let by_variable = settings(&[], &[(&flag.variable(), value)]).unwrap();
             assert_ne!(by_flag, Settings::default(), "{}", flag.name);
             assert_eq!(by_flag, by_variable, "{}", flag.name);
         }
+    }
+
+    #[test]
+    fn a_switch_is_turned_on_by_its_name_and_off_by_a_value() {
+        let access = |arguments: &[&str], value| {
+            settings(arguments, &[("LIVE_LIKES_ACCESS_LOG", value)]).map(|settings| settings.log.access)
+        };
+        assert_eq!(access(&["--access-log", "--log", "off"], ""), Ok(true));
+        assert_eq!(access(&["--access-log=off"], "on"), Ok(false));
+        assert_eq!([access(&[], "on"), access(&[], "off")], [Ok(true), Ok(false)]);
+        assert!(access(&["--access-log", "on"], "").unwrap_err().contains("unexpected argument `on`"));
+        let told = "invalid value `maybe` for LIVE_LIKES_ACCESS_LOG: expected on or off";
+        assert_eq!(access(&[], "maybe").unwrap_err(), told);
     }
 
     #[test]
@@ -184,12 +239,30 @@ mod tests {
     }
 
     #[test]
+    fn addresses_may_be_repeated_or_listed() {
+        let wanted = [
+            Addr::Internet("127.0.0.1:0".to_owned()),
+            Addr::Unix("/run/x.sock".into()),
+            Addr::Internet("[::1]:0".to_owned()),
+        ];
+        let flags = ["--addr", "127.0.0.1:0, unix:/run/x.sock", "--addr=[::1]:0"];
+        assert_eq!(settings(&flags, &[("LIVE_LIKES_ADDR", "0.0.0.0:1")]).unwrap().addrs, wanted);
+        let variable = ("LIVE_LIKES_ADDR", "127.0.0.1:0,unix:/run/x.sock,[::1]:0");
+        assert_eq!(settings(&[], &[variable, ("PORT", "1")]).unwrap().addrs, wanted);
+    }
+
+    #[test]
     fn a_bad_value_is_refused_with_its_flag_and_what_is_expected() {
         for (arguments, told) in [
             (
                 &["--addr", "3000"][..],
-                "invalid value `3000` for --addr: expected HOST:PORT, with a port from 0 to 65535",
+                "invalid value `3000` for --addr: expected HOST:PORT with a port from 0 to 65535, or unix:FILE",
             ),
+            (&["--addr", "unix:"], "invalid value `unix:` for --addr"),
+            (&["--addr", "127.0.0.1:0,,"], "for --addr"),
+            (&["--socket-mode", "rw"], "invalid value `rw` for --socket-mode: expected a mode such as 660"),
+            (&["--socket-mode", "1660"], "for --socket-mode"),
+            (&["--connections-per-address", "0"], "for --connections-per-address: expected 1"),
             (&["--addr", "localhost:port"], "invalid value `localhost:port` for --addr: expected HOST:PORT"),
             (&["--addr", "localhost:65536"], "for --addr"),
             (&["--addr", ":3000"], "for --addr"),
@@ -203,6 +276,7 @@ mod tests {
             (&["--keep-alive", "1e99"], "for --keep-alive"),
             (&["--likes-per-second", "0"], "invalid value `0` for --likes-per-second: expected 1"),
             (&["--log", "loud"], "invalid value `loud` for --log: expected off, error, warn, info or debug"),
+            (&["--log-format", "xml"], "invalid value `xml` for --log-format: expected text or json"),
             (&["--db", ""], "--db needs a value: FILE"),
             (&["--db"], "--db needs a value: FILE"),
             (&["--nonsense"], "unknown flag --nonsense"),

@@ -1,6 +1,8 @@
 //! What the process does when it is sent a signal.
 
+use super::systemd;
 use live_likes::Handle;
+use sd_notify::NotifyState;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -21,10 +23,14 @@ pub(crate) fn listen(server: Handle, read_again: Option<impl Fn() + Send + 'stat
         let mut stopping = false;
         for signal in signals.forever() {
             match signal {
-                SIGHUP if !in_terminal => match &read_again {
-                    Some(read_again) => read_again(),
-                    None => log::info!("SIGHUP is ignored: there is no file to read again"),
-                },
+                SIGHUP if !in_terminal => {
+                    systemd::tell_of_reload();
+                    match &read_again {
+                        Some(read_again) => read_again(),
+                        None => log::info!("SIGHUP is ignored: there is no file to read again"),
+                    }
+                    systemd::tell(&[NotifyState::Ready]);
+                }
                 // The shell and the kernel both send it, so that a second one means no haste.
                 SIGHUP if stopping => {}
                 _ if stopping => {
@@ -34,6 +40,7 @@ pub(crate) fn listen(server: Handle, read_again: Option<impl Fn() + Send + 'stat
                 _ => {
                     stopping = true;
                     log::info!("stopping");
+                    systemd::tell(&[NotifyState::Stopping]);
                     server.stop();
                 }
             }

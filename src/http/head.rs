@@ -168,6 +168,8 @@ mod tests {
             version: Version::HTTP_11,
             fields: HeaderMap::from_iter(fields),
             host: Some("likes.example:8080".parse().unwrap()),
+            forwarded_host: None,
+            scheme: None,
             framing: Framing::Length(3),
             expects_continue: true,
             keep_alive: false,

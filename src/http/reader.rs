@@ -7,15 +7,15 @@ use crate::{
     http::head::HeadReader,
     http::request::Request,
     limits::{Limits, due_in},
+    stream::Stream,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
-    net::{SendFlags, send},
+    net::{SendFlags, Shutdown, send},
 };
 use std::{
     io::{self, Read},
-    net::{Shutdown, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -27,7 +27,7 @@ const LINGER_BYTES: usize = 1 << 20;
 
 /// A connection's incoming bytes, request by request.
 pub(crate) struct RequestReader<'s> {
-    stream: &'s TcpStream,
+    stream: &'s Stream,
     /// Read, and not yet taken by a request.
     buffer: Vec<u8>,
     served: bool,
@@ -40,19 +40,19 @@ pub(crate) struct RequestReader<'s> {
 pub(crate) enum RequestError {
     /// The peer has gone, or has been silent between two requests: nobody waits for a response.
     Ended,
-    /// What came is answered with an error, and the connection closes.
-    Refused(Refusal),
+    /// What came is answered with an error, and the connection closes. With the request, if its head is whole.
+    Refused(Refusal, Option<Box<Request>>),
 }
 
 impl From<Refusal> for RequestError {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+        Self::Refused(refusal, None)
     }
 }
 
 impl<'s> RequestReader<'s> {
     /// `early` are bytes that were read from the stream before.
-    pub(crate) fn new(stream: &'s TcpStream, early: Vec<u8>) -> Self {
+    pub(crate) fn new(stream: &'s Stream, early: Vec<u8>) -> Self {
         Self { stream, buffer: early, served: false, timeout: None }
     }
 
@@ -63,13 +63,21 @@ impl<'s> RequestReader<'s> {
         is_body_wanted: impl FnOnce(&Request) -> bool,
     ) -> Result<Request, RequestError> {
         let mut request = self.head(limits)?;
-        let mut body = BodyReader::new(request.framing, limits)?;
         let is_wanted = is_body_wanted(&request);
+        match self.body(&mut request, limits, is_wanted) {
+            Ok(()) => Ok(request),
+            Err(RequestError::Refused(refusal, _)) => Err(RequestError::Refused(refusal, Some(Box::new(request)))),
+            Err(ended) => Err(ended),
+        }
+    }
+
+    fn body(&mut self, request: &mut Request, limits: &Limits, is_wanted: bool) -> Result<(), RequestError> {
+        let mut body = BodyReader::new(request.framing, limits)?;
         if !body.is_done() && !is_wanted && (request.expects_continue || request.asks_for_websocket()) {
             // The client may hold its body back until it is answered (RFC 9110 section 10.1.1), or takes what follows
             // for a WebSocket's already. So the response comes first, and the connection closes after it.
             request.keep_alive = false;
-            return Ok(request);
+            return Ok(());
         }
         if is_wanted && request.expects_continue && self.buffer.is_empty() && !body.is_done() {
             let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -84,7 +92,7 @@ impl<'s> RequestReader<'s> {
             })?;
             self.buffer.drain(..taken);
             if body.is_done() {
-                return Ok(request);
+                return Ok(());
             }
             self.read(STEP, deadline)?;
         }
@@ -137,7 +145,7 @@ impl<'s> RequestReader<'s> {
 /// Reads what comes until `deadline`; `TimedOut` after it. What is left of it is worked out before each read, in whole
 /// milliseconds, so that the same wait as before costs no system call.
 fn read_by(
-    mut stream: &TcpStream,
+    mut stream: &Stream,
     bytes: &mut [u8],
     deadline: Instant,
     timeout: &mut Option<Duration>,
@@ -147,10 +155,10 @@ fn read_by(
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let left = Some(Duration::from_millis(left.as_millis() as u64 + 1));
-        if *timeout != left {
+        let left = Duration::from_millis(left.as_millis() as u64 + 1);
+        if *timeout != Some(left) {
             stream.set_read_timeout(left)?;
-            *timeout = left;
+            *timeout = Some(left);
         }
         match stream.read(bytes) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {}
@@ -160,7 +168,7 @@ fn read_by(
 }
 
 /// Writes all bytes within a time; `TimedOut` after it.
-pub(crate) fn write_within(stream: &TcpStream, mut bytes: &[u8], within: Duration) -> io::Result<()> {
+pub(crate) fn write_within(stream: &Stream, mut bytes: &[u8], within: Duration) -> io::Result<()> {
     let deadline = due_in(within);
     while !bytes.is_empty() {
         match send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
@@ -182,7 +190,7 @@ pub(crate) fn write_within(stream: &TcpStream, mut bytes: &[u8], within: Duratio
 /// Closes a connection in stages (RFC 9112 section 9.6): what was written is followed by an end, and what the peer
 /// still sends is read and thrown away, until `deadline`. Closing at once would answer those bytes with a reset, which
 /// can overtake the response and destroy it.
-pub(crate) fn close_in_stages(stream: &TcpStream, deadline: Instant) {
+pub(crate) fn close_in_stages(stream: &Stream, deadline: Instant) {
     if stream.shutdown(Shutdown::Write).is_err() {
         return;
     }

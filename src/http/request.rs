@@ -23,6 +23,9 @@ pub(crate) struct Request {
     pub(crate) fields: HeaderMap,
     /// What the target or the `Host` field names, in the form that [`authority`] gives it.
     pub(crate) host: Option<Authority>,
+    /// The host and the scheme that the client named, where a proxy in front tells.
+    pub(crate) forwarded_host: Option<Authority>,
+    pub(crate) scheme: Option<&'static str>,
     pub(crate) framing: Framing,
     /// The client holds its body back until it is told to go on (RFC 9110 section 10.1.1).
     pub(crate) expects_continue: bool,
@@ -113,8 +116,24 @@ impl Request {
         // unseen what follows. So where none comes of it, nothing more is read as a request.
         let asks_for_more = fields.contains_key(UPGRADE) || method == Method::CONNECT;
         let keep_alive = version == Version::HTTP_11 && !has_token(&fields, CONNECTION, "close") && !asks_for_more;
-        let body = Vec::new();
-        Ok(Self { method, target, version, fields, host, framing, expects_continue, keep_alive, body })
+        Ok(Self {
+            method,
+            target,
+            version,
+            fields,
+            host,
+            forwarded_host: None,
+            scheme: None,
+            framing,
+            expects_continue,
+            keep_alive,
+            body: Vec::new(),
+        })
+    }
+
+    /// The host that the client named, by which it knows the server's own pages.
+    pub(crate) fn called_host(&self) -> Option<&Authority> {
+        self.forwarded_host.as_ref().or(self.host.as_ref())
     }
 
     /// What the body is written in, if that can say something here.

@@ -5,13 +5,15 @@ use crate::{
     likes::sync::{Arc, Mutex, OnceLock, lock},
     store::change::{Change, ChangeKind, Count, Outcome, Post},
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 /// Changes that are saved together.
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) number: u64,
     pub(crate) changes: Vec<Change>,
+    /// When the first was added.
+    pub(crate) since: Option<Instant>,
     /// How many of the likes in each change somebody waits for.
     awaited: Vec<u64>,
     /// Where in `changes` the likes of nobody in particular are gathered, for each post.
@@ -36,6 +38,13 @@ impl Batch {
     /// Adds a change, of one like at most; returns where it is.
     pub(crate) fn add(&mut self, post: &Post, kind: ChangeKind) -> usize {
         if let ChangeKind::Likes(_) = kind {
+            // With one counter it is always the last.
+            if let Some(Change { post: last, kind: ChangeKind::Likes(likes) }) = self.changes.last_mut()
+                && last.is(post)
+            {
+                *likes += 1;
+                return self.changes.len() - 1;
+            }
             if let Some(&place) = self.places.get(post) {
                 if let ChangeKind::Likes(likes) = &mut self.changes[place].kind {
                     *likes += 1;
@@ -44,6 +53,7 @@ impl Batch {
             }
             self.places.insert(post.clone(), self.changes.len());
         }
+        self.since.get_or_insert_with(Instant::now);
         self.changes.push(Change { post: post.clone(), kind });
         self.awaited.push(0);
         self.changes.len() - 1

@@ -44,7 +44,9 @@ fn show(core: &Core, Work { answers, news, .. }: Work) {
     answers.iter().for_each(|results| results.answer());
     for News { post, steps, audience } in news {
         if let Some(round) = Round::of(post, steps) {
-            core.metrics.round(audience.fan_out(&round, core.workers, &core.behind));
+            let start = Instant::now();
+            let frames = audience.fan_out(&round, core.workers, &core.behind);
+            core.metrics.round(frames, start.elapsed());
         }
     }
 }

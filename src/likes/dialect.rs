@@ -26,6 +26,17 @@ pub(crate) struct Personal<'a> {
 }
 
 impl Dialect {
+    pub(crate) const ALL: [Self; DIALECTS] = [Self::Bare, Self::Json, Self::Events];
+
+    /// What the metrics call it.
+    pub(crate) fn transport(self) -> &'static str {
+        match self {
+            Self::Bare => "websocket",
+            Self::Json => "websocket_json",
+            Self::Events => "event_stream",
+        }
+    }
+
     /// Appends a count: a whole frame, or a whole event.
     pub(crate) fn encode(self, post: &Post, count: Count, personal: Personal<'_>, bytes: &mut Vec<u8>) {
         match self {

@@ -11,6 +11,7 @@
 use crate::{
     error::{Error, Result},
     likes::{
+        InUse,
         audience::{Audience, MOST_WORKERS, Registration},
         batch::{Batch, Refusal, Results, Saved},
         behind::Behind,
@@ -21,7 +22,7 @@ use crate::{
         sync::{Arc, Condvar, Mutex, MutexGuard, lock, thread, wait_for},
     },
     limits::{due_in, random},
-    metrics::{Metrics, Remote},
+    metrics::{Metrics, Queues, Remote},
     store::{
         Feed, Follower, Reader, Step, Store,
         change::{ChangeKind, Count, Post, VisitorKey},
@@ -80,12 +81,7 @@ impl Ledger {
             boot: format!("{server:032x}").into(),
             workers: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS),
         });
-        {
-            // The default counter is always in use, since not every store can be read later.
-            let counters = &mut lock(&core.state).counters;
-            counters.hold(&Post::default());
-            counters.know(&Post::default(), count);
-        }
+        lock(&core.state).counters.know(&Post::default(), count);
         store.follow(Feed::new(Fed(Arc::downgrade(&core))));
         // From here on an early return closes the ledger, and with it a thread that was started.
         let ledger = Self { owner: Arc::new(Owner { core: core.clone() }) };
@@ -137,6 +133,8 @@ pub(crate) struct State {
     /// What others have changed while a batch is saved. It is shown with the batch, by rising versions: what is older than
     /// what is shown already would be passed over.
     by_others: Vec<Step>,
+    /// Changes that could not be saved, and do not count.
+    not_saved: u64,
     /// Results that somebody who does not wait is to be told.
     answers: Vec<Arc<Results>>,
     /// Why likes cannot be saved just now.
@@ -170,6 +168,8 @@ pub(crate) struct Saving {
     /// The store is at it, so that its outcome is open.
     pub(crate) called: bool,
     pub(crate) since: Instant,
+    /// When the first of its changes was taken.
+    pub(crate) oldest: Option<Instant>,
     /// It has taken longer than [`SAVE_WITHIN`].
     pub(crate) late: bool,
     pub(crate) results: Arc<Results>,
@@ -196,6 +196,15 @@ impl State {
             (None, Some(reason)) => Err(Error::NotSaved(reason.clone())),
             (None, None) => Ok(()),
         }
+    }
+
+    /// What waits, for the metrics.
+    pub(crate) fn queues(&self, now: Instant) -> Queues {
+        let unsaved = self.unsaved();
+        let oldest = self.saving.as_ref().map_or(self.next.since, |saving| saving.oldest).filter(|_| unsaved > 0);
+        let age = |since: Option<Instant>| since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let (unsaved_age, unshown_age) = (age(oldest), age(self.counters.unshown_since()));
+        Queues { unsaved, unsaved_age, unshown_age, not_saved: self.not_saved }
     }
 
     /// Takes all that is to be told and shown, if there is anything.
@@ -261,7 +270,10 @@ impl State {
 
     /// Takes the likes that somebody waits for out of a batch, and tells those who do.
     pub(crate) fn refuse(&mut self, batch: &mut Batch, refusal: &Refusal) {
-        let results = batch.take_awaited(|post, likes| self.counters.forget(post, likes));
+        let results = batch.take_awaited(|post, likes| {
+            self.not_saved += likes;
+            self.counters.forget(post, likes);
+        });
         self.settle(results, Err(refusal.clone()));
     }
 
@@ -297,23 +309,20 @@ impl Core {
         Ok(noted)
     }
 
-    /// Makes a handle of a counter, whose count is read from the store if nobody has one.
-    pub(crate) fn hold(&self, post: &Post) -> Result<(Post, Arc<Audience>)> {
-        let (post, audience, known) = lock(&self.state).counters.hold(post);
+    /// Returns the handle of a counter, whose count is read from the store if it is not known.
+    pub(crate) fn hold(self: &Arc<Self>, post: Post) -> Result<Arc<InUse>> {
+        let make = |audience| InUse { post: post.clone(), audience, core: self.clone() };
+        let (handle, known) = lock(&self.state).counters.hold(&post, make);
         if !known {
-            match self.read(&[(post.clone(), None)]) {
-                Ok(read) => lock(&self.state).counters.know(&post, read[0].0),
-                Err(e) => {
-                    self.release(&post);
-                    return Err(e);
-                }
-            }
+            let count = self.read(&[(post.clone(), None)])?[0].0;
+            lock(&self.state).counters.know(&post, count);
         }
-        Ok((post, audience))
+        Ok(handle)
     }
 
+    /// Notes that the last handle of a counter is gone.
     pub(crate) fn release(&self, post: &Post) {
-        lock(&self.state).counters.release(post);
+        lock(&self.state).counters.remove_unused(post);
     }
 
     /// Reads counts from the store, all as they were at one moment.
@@ -409,7 +418,7 @@ impl Core {
     }
 
     /// Notes that the batch that is being saved has taken too long, if it has, and tells those who wait. Returns when
-    /// it is to be looked at again, and whether this was the moment.
+    /// it is to be looked at again, and whether this was the moment and no fault was known before.
     pub(crate) fn look_at_save(&self, state: &mut State, now: Instant) -> (Option<Instant>, bool) {
         let Some(saving) = state.saving.as_mut().filter(|saving| !saving.late) else { return (None, false) };
         let due = saving.since + SAVE_WITHIN;
@@ -421,9 +430,10 @@ impl Core {
         let results = saving.results.clone();
         state.settle(results, Err(Refusal::Unknown(problem.clone())));
         state.refuse_gathering(&Refusal::NotSaved(problem.clone()));
+        let is_new = state.fault.is_none();
         state.fault.get_or_insert(problem);
         self.progress.notify_all();
-        (None, true)
+        (None, is_new)
     }
 
     /// Whether the counts that are shown are all there is, and likes are taken and saved.
@@ -482,6 +492,7 @@ impl Core {
         self.work.notify_one();
         let (called, unsaved) = (state.saving.as_ref().is_some_and(|saving| saving.called), state.unsaved());
         state.refuse_gathering(&Refusal::NotSaved(CLOSED.to_owned()));
+        self.saved.notify_one();
         if called {
             Err(Error::Unknown(state.not_saved(unsaved, "may be saved or not")))
         } else {

@@ -30,7 +30,7 @@ use crate::{
         subscription::Subscription,
         sync::{Arc, lock},
     },
-    metrics::Metrics,
+    metrics::{Metrics, Queues},
     store::{
         Store,
         change::{ChangeKind, Count, Outcome, Post, Refused, VisitorKey},
@@ -66,7 +66,7 @@ pub struct Likes {
     ledger: Ledger,
 }
 
-/// A counter that somebody has a handle of.
+/// A counter that somebody has a handle of. All handles share this.
 pub(crate) struct InUse {
     post: Post,
     audience: Arc<Audience>,
@@ -109,9 +109,7 @@ impl Likes {
     }
 
     fn of(post: Post, ledger: Ledger) -> Result<Self> {
-        let (post, audience) = ledger.core().hold(&post)?;
-        let core = ledger.core().clone();
-        Ok(Self { counter: Arc::new(InUse { post, audience, core }), ledger })
+        Ok(Self { counter: ledger.core().hold(post)?, ledger })
     }
 
     /// Adds one like and waits until it is saved, 5 s at most. Returns its number: the count with it and all before it.
@@ -163,14 +161,14 @@ impl Likes {
         &self,
         kind: ChangeKind,
         client: &Arc<Outbox>,
-        encode: impl FnOnce(Result<Answer>, &Metrics) -> Vec<u8> + Send + 'static,
+        encode: impl FnOnce(Result<Answer>) -> Vec<u8> + Send + 'static,
     ) -> Result<()> {
         let asked = matches!(kind, ChangeKind::Likes(_) | ChangeKind::Visitor { liked: true, .. });
         // Not a handle, which the broadcaster must not be the last to have.
         let (core, client) = (Arc::downgrade(self.core()), client.clone());
         let then = Box::new(move |outcome: Result<Outcome>| {
             let Some(core) = core.upgrade() else { return };
-            let frame = encode(outcome.and_then(|outcome| answer_of(outcome, asked)), &core.metrics);
+            let frame = encode(outcome.and_then(|outcome| answer_of(outcome, asked)));
             if client.tell(&frame).fell_behind {
                 core.look_after(client);
             }
@@ -224,6 +222,13 @@ impl Likes {
         self.core().health()
     }
 
+    /// Whether the store has been saving for more than 5 s, and may never come back: for a watchdog. A save that fails
+    /// is tried again, and does not count as one that hangs.
+    #[must_use]
+    pub fn hangs(&self) -> bool {
+        lock(&self.core().state).saving.as_ref().is_some_and(|saving| saving.called && saving.late)
+    }
+
     /// Waits until every like that was taken before the call is saved, and returns the count.
     ///
     /// # Errors
@@ -271,6 +276,11 @@ impl Likes {
     /// How many clients have not been sent all there is.
     pub(crate) fn behind(&self) -> usize {
         self.core().behind.len()
+    }
+
+    /// What waits, for the metrics.
+    pub(crate) fn queues(&self) -> Queues {
+        lock(&self.core().state).queues(Instant::now())
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -383,7 +393,7 @@ pub(crate) mod tests {
         let likes = Likes::with_store(Memory { breaks: true, ..Memory::default() }).unwrap();
         let (tell, told) = mpsc::channel();
         let client = Arc::new(Outbox::new(Arc::new(Slow(tell)), Duration::MAX, Dialect::Json, None));
-        likes.submit(ChangeKind::Likes(1), &client, |_, _| b"\x81\x02no".to_vec()).unwrap();
+        likes.submit(ChangeKind::Likes(1), &client, |_| b"\x81\x02no".to_vec()).unwrap();
         assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok("begun"));
         likes.wait_until_shown(Instant::now() + Duration::from_secs(60));
         assert_eq!(told.try_recv(), Ok("sent"));

@@ -59,10 +59,6 @@ impl Minds {
 }
 
 impl Steps {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.counts.is_empty()
-    }
-
     /// Adds so many likes, the last of which made the count this one; and the visitors among them, where they are known.
     pub(crate) fn push(&mut self, count: Count, likes: u64, minds: impl IntoIterator<Item = (VisitorKey, bool)>) {
         self.minds.add(count, minds);
@@ -133,6 +129,11 @@ impl Round {
 
     pub(crate) fn newest(&self) -> Count {
         self.counts[self.counts.len() - 1]
+    }
+
+    /// The index of the first count that is newer than this version. Most clients have been shown all before.
+    pub(crate) fn first_after(&self, version: u64) -> usize {
+        if version < self.counts[0].version { 0 } else { self.counts.partition_point(|count| count.version <= version) }
     }
 
     /// Whether a visitor likes the post, where that has changed, or may have.

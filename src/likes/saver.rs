@@ -8,6 +8,7 @@ use crate::{
         sync::{MutexGuard, lock, wait, wait_for},
     },
     limits::some_of,
+    metrics::Became,
     store::{
         Step, Store,
         change::{BatchId, Change, ChangeKind, Outcome, Post},
@@ -80,7 +81,7 @@ impl<'c, S: Store> Saver<'c, S> {
         loop {
             let late = state.saving.as_ref().is_some_and(|saving| saving.late);
             let (number, likes, results) = (batch.number, batch.likes(), batch.results.clone());
-            state.saving = Some(Saving { number, likes, called: true, since, late, results });
+            state.saving = Some(Saving { number, likes, called: true, since, oldest: batch.since, late, results });
             if state.broadcaster_idle {
                 core.saved.notify_one();
             }
@@ -114,6 +115,7 @@ impl<'c, S: Store> Saver<'c, S> {
                 (saving.called, saving.likes) = (false, batch.likes());
             }
             core.progress.notify_all();
+            core.saved.notify_one(); // there may be refusals to tell
             if state.fault.replace(problem.clone()).is_none() {
                 drop(state);
                 log::error!("likes cannot be saved: {problem}");
@@ -176,6 +178,14 @@ impl<'c, S: Store> Saver<'c, S> {
     }
 
     fn settle(&self, batch: &Batch, outcomes: &[Outcome], mut state: MutexGuard<'c, State>) -> MutexGuard<'c, State> {
+        for (change, outcome) in batch.changes.iter().zip(outcomes) {
+            let became = match outcome {
+                Outcome::Applied(_) => Became::Counted,
+                Outcome::Unchanged { .. } => Became::Unchanged,
+                Outcome::Refused(_) => Became::Refused,
+            };
+            self.core.metrics.became(became, change.likes());
+        }
         let steps = batch.changes.iter().zip(outcomes).filter_map(|(change, outcome)| {
             let Outcome::Applied(count) = *outcome else { return None };
             let minds = match change.kind {

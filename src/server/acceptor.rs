@@ -2,14 +2,17 @@
 
 use crate::{
     error::{Error, Result},
+    http::Refusal,
+    limits::due_in,
+    server::listener::Listener,
     server::service::{Kind, STOP_STEP, Service},
+    stream::Stream,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use std::{
     collections::VecDeque,
     fmt::Display,
     io,
-    net::{TcpListener, TcpStream},
     os::unix::net::UnixStream,
     sync::Arc,
     thread,
@@ -35,13 +38,34 @@ const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// Without a refusal for so long, a shortage is over.
 const SHORTAGE_OVER: Duration = Duration::from_secs(10);
 
+/// What is called now and then by the thread that accepts, as long as it does.
+pub(crate) struct Heartbeat {
+    pub(crate) every: Duration,
+    pub(crate) next: Instant,
+    pub(crate) call: Box<dyn FnMut() + Send>,
+}
+
+impl Heartbeat {
+    fn due(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
+    }
+
+    fn beat(&mut self) {
+        if self.due().is_zero() {
+            self.next = due_in(self.every);
+            (self.call)();
+        }
+    }
+}
+
 /// Accepts the connections of a server.
 pub(crate) struct Acceptor<'s> {
-    listeners: Vec<(TcpListener, Kind)>,
+    listeners: Vec<(Listener, Kind)>,
     woken: UnixStream,
     service: &'s Service,
+    heartbeat: Option<Heartbeat>,
     /// Those that were answered 503 and are soon to be closed.
-    refused: VecDeque<(Instant, Arc<TcpStream>)>,
+    refused: VecDeque<(Instant, Arc<Stream>)>,
     /// The system had no descriptor for a connection, and some have been waiting since.
     starved: bool,
     /// When a connection could last not be served, in a shortage that has been logged.
@@ -49,8 +73,13 @@ pub(crate) struct Acceptor<'s> {
 }
 
 impl<'s> Acceptor<'s> {
-    pub(crate) fn new(listeners: Vec<(TcpListener, Kind)>, woken: UnixStream, service: &'s Service) -> Self {
-        Self { listeners, woken, service, refused: VecDeque::new(), starved: false, short: None }
+    pub(crate) fn new(
+        listeners: Vec<(Listener, Kind)>,
+        woken: UnixStream,
+        service: &'s Service,
+        heartbeat: Option<Heartbeat>,
+    ) -> Self {
+        Self { listeners, woken, service, heartbeat, refused: VecDeque::new(), starved: false, short: None }
     }
 
     /// Accepts until the other end of `woken` is written to.
@@ -59,16 +88,24 @@ impl<'s> Acceptor<'s> {
             let refused = self.refused.front().map(|(until, _)| until.saturating_duration_since(Instant::now()));
             let mut fds = vec![PollFd::new(&self.woken, PollFlags::IN)];
             fds.extend(self.listening());
-            wait(&mut fds, if self.starved { Some(ACCEPT_PAUSE) } else { refused });
+            let pause = if self.starved { Some(ACCEPT_PAUSE) } else { refused };
+            let beat = self.heartbeat.as_ref().map(Heartbeat::due);
+            wait(&mut fds, pause.into_iter().chain(beat).min());
             if !fds[0].revents().is_empty() {
                 return Ok(());
             }
             self.accept_turn()?;
+            self.heartbeat.iter_mut().for_each(Heartbeat::beat);
             let now = Instant::now();
             while self.refused.front().is_some_and(|(until, _)| *until <= now) {
                 self.refused.pop_front();
             }
         }
+    }
+
+    /// Leaves what comes to listeners that another process goes on with to that process.
+    pub(crate) fn leave_shared(&mut self) {
+        self.listeners.retain(|(listener, _)| !listener.is_shared());
     }
 
     /// Accepts what has come, and waits a moment for more.
@@ -88,7 +125,7 @@ impl<'s> Acceptor<'s> {
         for index in 0..self.listeners.len() {
             for _ in 0..TURN {
                 match self.listeners[index].0.accept() {
-                    Ok((stream, _)) => self.serve(Arc::new(stream), self.listeners[index].1),
+                    Ok(stream) => self.serve(Arc::new(stream), self.listeners[index].1),
                     Err(e) => match e.kind() {
                         io::ErrorKind::WouldBlock => break,
                         // Of the connection that was to be accepted, not of the listener (accept(2)).
@@ -109,14 +146,15 @@ impl<'s> Acceptor<'s> {
         Ok(())
     }
 
-    fn serve(&mut self, stream: Arc<TcpStream>, kind: Kind) {
-        // Linux does not hand down the listener's mode; others do.
-        if cfg!(not(target_os = "linux")) && stream.set_nonblocking(false).is_err() {
-            return;
-        }
-        let Some(entry) = self.service.enter(&stream, kind) else {
-            self.is_short("there are as many as the limit allows");
-            return self.refuse(stream, "too many connections");
+    fn serve(&mut self, stream: Arc<Stream>, kind: Kind) {
+        let entry = match self.service.enter(&stream, kind) {
+            Ok(entry) => entry,
+            Err(refusal) => {
+                if refusal.status == 503 {
+                    self.is_short("there are as many as the limit allows");
+                }
+                return self.refuse(stream, &refusal);
+            }
         };
         match thread::Builder::new().stack_size(self.service.stack()).spawn(move || entry.serve(Vec::new())) {
             Ok(_) if self.short.is_some_and(|last| last.elapsed() >= SHORTAGE_OVER) => {
@@ -126,13 +164,13 @@ impl<'s> Acceptor<'s> {
             Ok(_) => {}
             Err(e) => {
                 self.is_short(format_args!("there is no thread for one more: {e}"));
-                self.refuse(stream, "no thread for a further connection");
+                self.refuse(stream, &Refusal::new(503, "no thread for a further connection"));
             }
         }
     }
 
-    fn refuse(&mut self, stream: Arc<TcpStream>, problem: &str) {
-        self.service.refuse(&stream, problem);
+    fn refuse(&mut self, stream: Arc<Stream>, refusal: &Refusal) {
+        self.service.refuse(&stream, refusal);
         if self.refused.len() >= REFUSED_HELD.min(1 + self.service.capacity() / 4) {
             self.refused.pop_front();
         }
@@ -159,6 +197,7 @@ mod tests {
         likes::{Likes, tests::Memory},
         server::Server,
     };
+    use std::net::{TcpListener, TcpStream};
 
     /// With as many connections waiting.
     fn with_acceptor(waiting: usize, test: impl FnOnce(&mut Acceptor<'_>)) {
@@ -168,7 +207,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let (_wake, woken) = UnixStream::pair().unwrap();
         let _peers: Vec<_> = (0..waiting).map(|_| TcpStream::connect(addr).unwrap()).collect();
-        test(&mut Acceptor::new(vec![(listener, Kind::Public)], woken, &service));
+        test(&mut Acceptor::new(vec![(listener.into(), Kind::Public { loopback: true })], woken, &service, None));
     }
 
     #[test]

@@ -64,8 +64,9 @@ impl Access {
             || self.hosts.iter().any(|allowed| allowed.host() == host.host() && allowed.port_u16().is_none_or(has_port))
     }
 
-    /// Whether a page of this origin may like and watch, on a server that it calls by this host.
-    pub(crate) fn origin(&self, origin: &HeaderValue, host: Option<&Authority>) -> bool {
+    /// Whether a page of this origin may like and watch, on a server that it calls by this host and, where that is
+    /// known, this scheme.
+    pub(crate) fn origin(&self, origin: &HeaderValue, host: Option<&Authority>, called: Option<&str>) -> bool {
         if self.any_origin {
             return true;
         }
@@ -88,7 +89,8 @@ impl Access {
                 }
         };
         let is_own = |host: &Authority| {
-            port(host) == port(&page)
+            called.is_none_or(|called| called == scheme)
+                && port(host) == port(&page)
                 && (host.host() == page.host() || is_loopback_name(host.host()) && is_loopback_name(page.host()))
         };
         self.origins.iter().any(is_named) || is_web && host.is_some_and(is_own)
@@ -108,18 +110,22 @@ impl Access {
         });
     }
 
-    /// Logs that a page's origin was refused, and the flag that allows it.
-    pub(crate) fn log_origin(&self, origin: &HeaderValue) {
+    /// Logs that a page's origin was refused, and the flag that allows it. Returns the same for the page.
+    pub(crate) fn refuse_origin(&self, origin: &HeaderValue) -> String {
         let text = origin.to_str().unwrap_or_default();
-        self.log_once(match Origin::read(text) {
+        match Origin::read(text) {
             Some(Origin { scheme: Some(_), .. }) => {
-                format!("refused a page of the origin {text}; --allow-origin {text} allows it")
+                self.log_once(format!("refused a page of the origin {text}; --allow-origin {text} allows it"));
+                format!("pages of the origin {text} are not allowed; --allow-origin {text} allows them")
             }
             _ => {
-                let origin = origin.as_bytes().escape_ascii();
-                format!("refused a page of the origin `{origin}`; only --allow-origin '*', for any origin, allows it")
+                let (origin, only) = (origin.as_bytes().escape_ascii(), "only --allow-origin '*', for any origin,");
+                self.log_once(format!("refused a page of the origin `{origin}`; {only} allows it"));
+                format!(
+                    "pages without an origin, as in a file or a sandboxed frame, are not allowed; {only} allows them"
+                )
             }
-        });
+        }
     }
 
     fn log_once(&self, mut message: String) {
@@ -158,6 +164,30 @@ fn name(text: &str) -> Option<Authority> {
     };
     let is_name = text.len() <= LONGEST && (text.starts_with('[') || authority.host().split('.').all(is_label));
     is_name.then_some(authority)
+}
+
+/// The pages that may show this server's page in a frame, as `frame-ancestors` of a content policy names them (Content
+/// Security Policy Level 3, section 6.4.2); `None` where none are named.
+pub(crate) fn ancestors(names: &[String]) -> Result<Option<String>> {
+    if names.iter().any(|name| name == "*") {
+        return Ok(Some("*".to_owned()));
+    }
+    let mut sources = String::from("'self'");
+    for name in names {
+        // No policy names an address of IPv6.
+        let origin = Origin::read(name).filter(|origin| !origin.host.host().starts_with('['));
+        let Some(Origin { scheme, host }) = origin else {
+            let expected = "an origin such as https://blog.example, a host name, or * for any page (no path, no other \
+                wildcard, no address in brackets)";
+            return Err(Error::Name { name: name.clone(), expected });
+        };
+        let port = if host.port().is_none() { ":*" } else { "" };
+        sources += &match scheme {
+            Some(scheme) => format!(" {scheme}://{host}"),
+            None => format!(" http://{host}{port} https://{host}{port}"),
+        };
+    }
+    Ok((!names.is_empty()).then_some(sources))
 }
 
 /// `localhost` and what is below it (RFC 6761 section 6.3), 127.0.0.0/8, `[::1]`.
@@ -304,9 +334,27 @@ mod tests {
         ] {
             let host = authority(host.as_bytes()).unwrap();
             let origin = HeaderValue::from_static(origin);
-            assert_eq!(access.origin(&origin, Some(&host)), allowed, "{origin:?} at {host:?}");
+            assert_eq!(access.origin(&origin, Some(&host), None), allowed, "{origin:?} at {host:?}");
         }
-        assert!(!access.origin(&HeaderValue::from_static("http://likes.example"), None));
+        assert!(!access.origin(&HeaderValue::from_static("http://likes.example"), None, None));
+    }
+
+    #[test]
+    fn an_own_origin_has_the_scheme_that_the_client_is_known_to_use() {
+        let access = access(&[], &["http://blog.example"]);
+        for (origin, host, called, allowed) in [
+            ("https://likes.example", "likes.example", "https", true),
+            ("http://likes.example", "likes.example", "http", true),
+            ("http://likes.example", "likes.example", "https", false),
+            ("http://likes.example:8443", "likes.example:8443", "https", false),
+            ("https://likes.example:8443", "likes.example:8443", "https", true),
+            ("https://localhost", "127.0.0.1", "http", false),
+            ("http://blog.example", "likes.example", "https", true), // named
+        ] {
+            let host = authority(host.as_bytes()).unwrap();
+            let origin = HeaderValue::from_static(origin);
+            assert_eq!(access.origin(&origin, Some(&host), Some(called)), allowed, "{origin:?} at {called} {host:?}");
+        }
     }
 
     #[test]
@@ -315,11 +363,33 @@ mod tests {
         for origin in
             ["https://blog.example", "http://evil.example", "null", "file://", "x"].map(HeaderValue::from_static)
         {
-            assert!(any.origin(&origin, None), "{origin:?}");
+            assert!(any.origin(&origin, None, None), "{origin:?}");
             assert_eq!(any.shared_with(&origin), "*");
         }
         let origin = HeaderValue::from_static("https://blog.example");
         assert_eq!(access(&[], &["https://blog.example"]).shared_with(&origin), origin);
+    }
+
+    #[test]
+    fn pages_that_may_frame_are_named_as_a_policy_names_them() {
+        let ancestors = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+            ancestors(&names).map_err(|e| e.to_string())
+        };
+        assert_eq!(ancestors(&[]), Ok(None));
+        for (names, sources) in [
+            (&["https://Blog.example."][..], "'self' https://blog.example"),
+            (&["http://a:81", "app://b"], "'self' http://a:81 app://b"),
+            (&["a", "b:8080"], "'self' http://a:* https://a:* http://b:8080 https://b:8080"),
+            (&["https://a", "*"], "*"),
+        ] {
+            assert_eq!(ancestors(names), Ok(Some(sources.to_owned())));
+        }
+        for name in
+            ["", "null", "https://[::1]", "[::1]:3000", "https://*.a", "https://a/", "a; script-src *", "'none'"]
+        {
+            assert!(ancestors(&[name]).unwrap_err().contains(&format!("`{name}`")), "{name}");
+        }
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn free(limit: u64, used: u64, kept: u64) -> u64 {
 }
 
 /// A file of the system's, empty where there is none.
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 

@@ -10,12 +10,13 @@ use crate::{
     limits::due_in,
     server::likes::Watched,
     server::state::State,
+    stream::Stream,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
     net::sockopt,
 };
-use std::{net::TcpStream, sync::Arc};
+use std::sync::Arc;
 
 /// A comment, which clients ignore.
 const HEARTBEAT: &[u8] = b":\n\n";
@@ -33,7 +34,7 @@ pub(crate) fn head() -> Response {
 }
 
 /// Shows a client the counts, until one of the two has had enough.
-pub(crate) fn show(state: &State, stream: &TcpStream, outbox: &Arc<Outbox>, watched: &[Watched]) {
+pub(crate) fn show(state: &State, stream: &Stream, outbox: &Arc<Outbox>, watched: &[Watched]) {
     let limits = &state.limits;
     let _ = sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER);
     // A client that is gone without a word answers no ping here. So it is the kernel that notices, by what the client's
@@ -56,7 +57,7 @@ pub(crate) fn show(state: &State, stream: &TcpStream, outbox: &Arc<Outbox>, watc
     close_in_stages(stream, due_in(limits.close_within));
 }
 
-fn wait_for_the_end(state: &State, stream: &TcpStream, outbox: &Arc<Outbox>) {
+fn wait_for_the_end(state: &State, stream: &Stream, outbox: &Arc<Outbox>) {
     let within = state.limits.ping_after.try_into().ok();
     let mut end = PollFlags::RDHUP;
     loop {

@@ -7,6 +7,7 @@ use crate::{
     http::response::Response,
     likes::Likes,
     metrics::Refused,
+    server::badge,
     server::peer::{LikeRefusal, Peer},
     server::query::Parameters,
     server::state::State,
@@ -46,6 +47,20 @@ fn try_counts(state: &State, request: &Request) -> Result<Response, Problem> {
     match counts.next() {
         Some((_, count, liked)) if one => Ok(json(count_of(None, count, liked, true))),
         first => Ok(several(first.into_iter().chain(counts))),
+    }
+}
+
+/// Answers `GET /likes.svg`: the count of a post as a picture, for where no script runs.
+pub(crate) fn badge(state: &State, request: &Request) -> Response {
+    let count = || -> Result<_, Problem> {
+        let post = Parameters::of_query(request, &["post"])?.post()?;
+        state.check(&post)?;
+        let count = if post.is_default() { state.likes.now() } else { state.posts.read(&[(post.clone(), None)])?[0].0 };
+        Ok((post, count.likes))
+    };
+    match count() {
+        Ok((post, likes)) => badge::response(&post, likes),
+        Err(problem) => problem.response(state),
     }
 }
 
@@ -174,11 +189,11 @@ impl Problem {
     fn response(self, state: &State) -> Response {
         match self {
             Self::Request(refusal) => {
-                state.likes.metrics().refused(Refused::BadRequest);
+                state.refusals.add(Refused::BadRequest);
                 (&refusal).into()
             }
             Self::Refused(refused) => {
-                state.likes.metrics().refused(refused.reason());
+                state.refusals.add(refused.reason());
                 let response = Response::error(refused.status(), &refused);
                 match refused.retry_after() {
                     Some(seconds) => response.field("Retry-After", seconds),
@@ -217,6 +232,7 @@ impl From<Error> for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::Source;
     use crate::{
         error::Result,
         http::head::HeadReader,
@@ -262,8 +278,8 @@ mod tests {
 
     #[test]
     fn names_that_a_stranger_makes_up_are_not_kept_in_memory() {
-        let state = Server::new(Likes::with_store(Empty).unwrap()).build(None).unwrap();
-        let mut peer = Peer::new(&state, Ipv4Addr::LOCALHOST.into(), true);
+        let state = Server::new(Likes::with_store(Empty).unwrap()).build().unwrap();
+        let mut peer = Peer::new(&state, Source(Some(Ipv4Addr::LOCALHOST.into())), true, false);
         let request = |method: &str, target: String| {
             let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
             HeadReader::default().read(head.as_bytes(), &Limits::default()).unwrap().unwrap().0

@@ -2,14 +2,20 @@
 
 mod acceptor;
 pub(crate) mod access;
+mod access_log;
 pub(crate) mod allowed;
+mod badge;
 mod capacity;
 mod connection;
 mod events;
 mod fallback;
 mod likes;
+pub(crate) mod listener;
 pub(crate) mod page;
 mod peer;
+mod places;
+mod process;
+mod proxies;
 pub(crate) mod query;
 mod rate;
 mod routes;
@@ -21,25 +27,28 @@ use crate::{
     error::{Error, Result},
     likes::{Hook, Posts},
     limits::Limits,
-    server::acceptor::Acceptor,
+    server::acceptor::{Acceptor, Heartbeat},
     server::access::Access,
     server::allowed::AllowedPosts,
     server::fallback::Fallback,
+    server::listener::{Address, Listener},
     server::page::Page,
+    server::places::Places,
+    server::proxies::Proxies,
     server::rate::Rate,
     server::service::{Kind, Service},
     server::state::State,
 };
 use std::{
     fmt,
-    io::{self, Write},
-    net::{SocketAddr, TcpListener, ToSocketAddrs},
+    io::Write,
+    net::{Ipv6Addr, SocketAddr, ToSocketAddrs},
     os::unix::net::UnixStream,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize},
     },
-    time::Duration,
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Builds a server out of counters, a page, limits, and the names it answers to.
@@ -60,9 +69,12 @@ pub struct Server {
     limits: Limits,
     hosts: Vec<String>,
     origins: Vec<String>,
+    frames: Vec<String>,
     prefix: String,
     fallback: Option<Fallback>,
     allowed: Option<AllowedPosts>,
+    proxies: Vec<String>,
+    forwarded_header: Option<String>,
 }
 
 impl Server {
@@ -71,9 +83,10 @@ impl Server {
     #[must_use]
     pub fn new(posts: impl Into<Posts>) -> Self {
         let (page, limits) = (Page::default(), Limits::default());
-        let (hosts, origins, allowed) = (Vec::new(), Vec::new(), None);
+        let (hosts, origins, frames, proxies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (prefix, fallback, allowed, forwarded_header) = (String::new(), None, None, None);
         let posts = posts.into();
-        Self { posts, page, limits, hosts, origins, prefix: String::new(), fallback: None, allowed }
+        Self { posts, page, limits, hosts, origins, frames, prefix, fallback, allowed, proxies, forwarded_header }
     }
 
     /// Serves this page instead of the built-in one.
@@ -106,6 +119,14 @@ impl Server {
     #[must_use]
     pub fn allow_origin(mut self, name: impl Into<String>) -> Self {
         self.origins.push(name.into());
+        self
+    }
+
+    /// Lets pages of this origin show the page in a frame: named as for [`allow_origin`](Self::allow_origin), or `*` for
+    /// any. Pages of the server's own origin always may.
+    #[must_use]
+    pub fn allow_frame(mut self, name: impl Into<String>) -> Self {
+        self.frames.push(name.into());
         self
     }
 
@@ -155,31 +176,56 @@ impl Server {
         Self { fallback: Some(Fallback(Arc::new(handler))), ..self }
     }
 
+    /// Believes what a proxy says of its clients: `192.0.2.7`, `10.0.0.0/8`, or `unix` for whoever connects to a Unix
+    /// socket.
+    ///
+    /// Limits by address then go by the client's, which is read from [`X-Forwarded-For`](Self::forwarded_header) from the
+    /// right, up to the first address that is not trusted. Which origin is the server's own is judged by
+    /// `X-Forwarded-Host` and `X-Forwarded-Proto`, where the proxy sends them. Of any other peer, nothing of this is
+    /// believed. [`allow_host`](Self::allow_host) judges `Host`, whoever sends it.
+    #[must_use]
+    pub fn trust_proxy(mut self, name: impl Into<String>) -> Self {
+        self.proxies.push(name.into());
+        self
+    }
+
+    /// The one header field in which trusted proxies name the address of a client, in place of `X-Forwarded-For`:
+    /// `X-Real-IP`, or `Forwarded` (RFC 7239), which says the host and the scheme as well.
+    ///
+    /// It must be one that the proxy sets or adds to: a proxy passes on what a client sends in any other.
+    #[must_use]
+    pub fn forwarded_header(self, name: impl Into<String>) -> Self {
+        Self { forwarded_header: Some(name.into()), ..self }
+    }
+
     /// Listens on an address; port 0 takes a free one.
     ///
     /// # Errors
     ///
     /// [`Error::Bind`] where the address cannot be had; and as [`listen_on`](Self::listen_on).
     pub fn bind(self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Listening> {
-        self.listen_on(bind(addr)?)
+        self.listen_on(Listener::bind(addr)?)
     }
 
-    /// Listens on a listener of the caller's. It becomes non-blocking, and its backlog as long as the system allows.
+    /// Listens on a [`Listener`], or a listener of the standard library's. It becomes non-blocking, and its backlog as
+    /// long as the system allows.
     ///
     /// # Errors
     ///
-    /// [`Error::Limit`] where a limit is outside its range; [`Error::Name`] where a name that was to be allowed is none;
-    /// [`Error::Listen`] where the listener is not usable.
-    pub fn listen_on(self, listener: TcpListener) -> Result<Listening> {
-        let addr = prepare(&listener).map_err(Error::Listen)?;
-        let state = self.build(Some(addr.ip().to_canonical().is_loopback()))?;
+    /// [`Error::Limit`] where a limit is outside its range; [`Error::Name`] and [`Error::Proxy`] where a name that was to
+    /// be allowed or trusted is none; [`Error::Listen`] where the listener is not usable.
+    pub fn listen_on(self, listener: impl Into<Listener>) -> Result<Listening> {
+        let state = self.build()?;
         let (wake, woken) = UnixStream::pair().map_err(Error::Listen)?;
         wake.set_nonblocking(true).map_err(Error::Listen)?;
         let handle = Handle { wake: Arc::new(wake) };
         let stop = handle.clone();
         let hook: Arc<Hook> = Arc::new(move || stop.stop());
         state.likes.when_stopped(&hook);
-        Ok(Listening { listener, addr, metrics: None, woken, handle, state, _hook: hook })
+        let (listeners, addresses) = (Vec::new(), Vec::new());
+        let listening =
+            Listening { listeners, addresses, metrics: None, heartbeat: None, woken, handle, state, _hook: hook };
+        listening.and_on(listener)
     }
 
     /// Serves connections that a host program accepts itself.
@@ -188,10 +234,10 @@ impl Server {
     ///
     /// [`Error::Limit`] where a limit is outside its range; [`Error::Name`] where a name that was to be allowed is none.
     pub fn into_service(self) -> Result<Service> {
-        self.build(None).map(Service::new)
+        self.build().map(Service::new)
     }
 
-    fn build(self, loopback: Option<bool>) -> Result<State> {
+    fn build(self) -> Result<State> {
         self.limits.check()?;
         Ok(State {
             likes: self.posts.default_counter()?,
@@ -200,39 +246,31 @@ impl Server {
             prefix: self.prefix,
             fallback: self.fallback,
             access: Access::new(&self.hosts, &self.origins)?,
-            loopback,
+            ancestors: access::ancestors(&self.frames)?,
+            proxies: Proxies::new(&self.proxies, self.forwarded_header.as_deref())?,
             allowed: self.allowed,
             rate: self.limits.likes_per_second_and_address.map(|most| Rate::new(most, Duration::from_secs(1))),
             new_posts: Rate::new(self.limits.new_posts_per_hour_and_address, Duration::from_secs(3600)),
+            places: self.limits.connections_per_address.map(|most| Arc::new(Places::new(most))),
             limits: self.limits,
             metrics_apart: false,
             stopping: AtomicBool::new(false),
+            capacity: usize::MAX,
             connections: AtomicUsize::new(0),
+            watchers: Default::default(),
+            refusals: Arc::default(),
+            started: SystemTime::now(),
             dropped: AtomicUsize::new(0),
         })
     }
 }
 
-fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpListener> {
-    TcpListener::bind(&addr).map_err(|source| {
-        let addr = format!("{addr:?}").trim_matches('"').to_owned();
-        Error::Bind { addr, source }
-    })
-}
-
-/// Makes a listener non-blocking and its backlog long, and tells its address.
-fn prepare(listener: &TcpListener) -> io::Result<SocketAddr> {
-    listener.set_nonblocking(true)?;
-    // A restart brings every client back at once; the kernel cuts this down to what it allows.
-    rustix::net::listen(listener, i32::MAX)?;
-    listener.local_addr()
-}
-
 /// A server that listens, and accepts once it runs.
 pub struct Listening {
-    listener: TcpListener,
-    addr: SocketAddr,
-    metrics: Option<TcpListener>,
+    listeners: Vec<(Listener, Kind)>,
+    addresses: Vec<Address>,
+    metrics: Option<Listener>,
+    heartbeat: Option<Heartbeat>,
     woken: UnixStream,
     handle: Handle,
     state: State,
@@ -242,15 +280,45 @@ pub struct Listening {
 
 impl fmt::Debug for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listening").field("addr", &self.addr).finish_non_exhaustive()
+        f.debug_struct("Listening").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 
 impl Listening {
-    /// The address, with the port that was taken.
+    /// Listens there too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Listen`] where the listener is not usable.
+    pub fn and_on(mut self, listener: impl Into<Listener>) -> Result<Self> {
+        let listener = listener.into();
+        let address = listener.prepare().map_err(Error::Listen)?;
+        self.listeners.push((listener, Kind::Public { loopback: address.is_loopback() }));
+        self.addresses.push(address);
+        Ok(self)
+    }
+
+    /// The address, with the port that was taken: the first on the internet, and `[::]:0` where there is none.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.addr
+        let of_internet = |address: &Address| match address {
+            Address::Internet(addr) => Some(*addr),
+            Address::Unix(_) => None,
+        };
+        self.addresses.iter().find_map(of_internet).unwrap_or_else(|| (Ipv6Addr::UNSPECIFIED, 0).into())
+    }
+
+    /// All addresses, in the order in which they were given.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Has the thread that accepts connections call this about so often while it does, which tells a watchdog that it
+    /// lives. It must not wait.
+    #[must_use]
+    pub fn heartbeat(self, every: Duration, call: impl FnMut() + Send + 'static) -> Self {
+        Self { heartbeat: Some(Heartbeat { every, next: Instant::now(), call: Box::new(call) }), ..self }
     }
 
     /// Answers `/metrics` on an address of its own instead, and `/healthz` there too, under any host name.
@@ -261,8 +329,8 @@ impl Listening {
     ///
     /// [`Error::Bind`] where the address cannot be had; [`Error::Listen`] where the listener is not usable.
     pub fn metrics_on(mut self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Self> {
-        let listener = bind(addr)?;
-        prepare(&listener).map_err(Error::Listen)?;
+        let listener = Listener::bind(addr)?;
+        listener.prepare().map_err(Error::Listen)?;
         self.metrics = Some(listener);
         self.state.metrics_apart = true;
         Ok(self)
@@ -271,7 +339,10 @@ impl Listening {
     /// The address of the metrics, if they have one of their own.
     #[must_use]
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref()?.local_addr().ok()
+        match self.metrics.as_ref()?.address() {
+            Ok(Address::Internet(addr)) => Some(addr),
+            _ => None,
+        }
     }
 
     /// What stops the server, from any thread.
@@ -289,13 +360,14 @@ impl Listening {
     /// [`Error::Stopped`] where the counter has stopped for good, which stops the server too; [`Error::NotSaved`]
     /// where likes could not be saved within the time for a stop; [`Error::Listen`] where the listener fails.
     pub fn run(self) -> Result<()> {
-        let Self { listener, metrics, woken, state, .. } = self;
+        let Self { listeners, metrics, heartbeat, woken, state, .. } = self;
         let service = Service::new(state);
         // The metrics first, so that theirs is a descriptor that has become free.
         let metrics = metrics.map(|listener| (listener, Kind::Metrics));
-        let listeners = metrics.into_iter().chain([(listener, Kind::Public)]).collect();
-        let mut acceptor = Acceptor::new(listeners, woken, &service);
+        let listeners = metrics.into_iter().chain(listeners).collect();
+        let mut acceptor = Acceptor::new(listeners, woken, &service, heartbeat);
         let result = acceptor.accept_until_stopped();
+        acceptor.leave_shared();
         // Who comes now is told that it is over, rather than left to wait.
         service.stop_while(move || acceptor.accept_briefly())?;
         result

@@ -1,4 +1,5 @@
-//! The page: its bytes, the count that stands in them, and the fields that go with them.
+//! The page and the module of its script: their bytes, the count that stands in the page, and the fields that go with
+//! them.
 //!
 //! A page may mark where the count stands, `<!--likes-->16<!--/likes-->`; what is between is replaced when the page
 //! is served, so that it shows a count before its script runs, or where none runs. A page without the marks is served
@@ -6,22 +7,33 @@
 
 use crate::{
     error::{Error, Result},
-    http::{request::list, response::Response},
+    http::{
+        request::{list, weight},
+        response::Response,
+    },
 };
-use ::http::{HeaderMap, header::IF_NONE_MATCH};
+use ::http::{
+    HeaderMap,
+    header::{ACCEPT_ENCODING, IF_NONE_MATCH},
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
 use std::path::Path;
 
 const BUILT_IN: &str = include_str!("../../index.html");
+const MODULE: &str = include_str!("../../element/live-likes.js");
+/// The module as it is served, compressed when it is changed: by element/compress, since a compressor would be one more
+/// library in every program that embeds this one.
+const COMPRESSED_MODULE: &[u8] = include_bytes!("../../element/live-likes.js.gz");
 const ICON: &str = include_str!("favicon.svg");
 const MARKS: [&str; 2] = ["<!--likes-->", "<!--/likes-->"];
 
-/// The content policy of the built-in page: its own script and style, by their hashes, and nothing else.
+/// The content policy of the built-in page: its own script and style, by their hashes, the module, which is the only
+/// script that this server has, and nothing else.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-TxLU3K/Suw3Uykjw6WA33FtNSJDT+aNqp2qCOvG5s5c='; \
+    script-src 'sha256-orCEqMVJWfJRBn6W7OsxzoHEkOtvdo9OVKs8ukDitx8=' 'self'; \
     style-src 'sha256-LEDuprtoAbI4tHozqjMn4ehggHX6rxqmAbhdlUsJrVw='; \
-    connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
+    connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'";
 
 /// The page that a server serves at `/` and `/index.html`.
 #[derive(Clone, Debug)]
@@ -29,7 +41,7 @@ pub struct Page {
     bytes: Vec<u8>,
     /// Where the count stands, if the page marks it.
     count: Option<std::ops::Range<usize>>,
-    /// A page that a user brings gets no content policy, which could stop its own inline script.
+    /// A page that a user brings gets none but for frames: it could stop its own inline script.
     policy: Option<&'static str>,
 }
 
@@ -57,21 +69,20 @@ impl Page {
     }
 
     /// The response to a `GET` of the page, while the count is `likes`; 304 where the client has these very bytes.
-    pub(crate) fn answer(&self, likes: u64, fields: &HeaderMap) -> Response {
+    /// `ancestors` may show it in a frame, besides pages of its own origin.
+    pub(crate) fn answer(&self, likes: u64, ancestors: Option<&str>, fields: &HeaderMap) -> Response {
         let bytes = self.bytes_with(likes);
-        let tag = format!("\"{}\"", STANDARD.encode(Sha1::digest(&bytes)));
-        // The weak comparison, as RFC 9110 section 13.1.2 asks for.
-        let known = list(fields, IF_NONE_MATCH)
-            .any(|other| other == b"*" || other.strip_prefix(b"W/").unwrap_or(other) == tag.as_bytes());
-        let mut response = Response::new(if known { 304 } else { 200 })
-            .field("ETag", tag)
-            .field("Cache-Control", "no-cache")
-            .field("Referrer-Policy", "same-origin")
-            .field("X-Frame-Options", "SAMEORIGIN");
-        if let Some(policy) = self.policy {
-            response = response.field("Content-Security-Policy", policy);
+        let own = ancestors.is_none();
+        let ancestors = format!("frame-ancestors {}", ancestors.unwrap_or("'self'"));
+        let mut response = tagged("text/html; charset=utf-8", bytes, fields).field("Referrer-Policy", "same-origin");
+        if own {
+            response = response.field("X-Frame-Options", "SAMEORIGIN"); // it has no word for others
         }
-        if known { response } else { response.body("text/html; charset=utf-8", bytes) }
+        match self.policy {
+            Some(policy) => response.field("Content-Security-Policy", format!("{policy}; {ancestors}")),
+            None if own => response,
+            None => response.field("Content-Security-Policy", ancestors),
+        }
     }
 
     fn bytes_with(&self, likes: u64) -> Vec<u8> {
@@ -81,13 +92,52 @@ impl Page {
     }
 }
 
+/// The response to a `GET` of the module, which pages of any origin may load.
+pub(crate) fn module(fields: &HeaderMap) -> Response {
+    let kind = "text/javascript; charset=utf-8";
+    let response = if takes_gzip(fields) {
+        let response = tagged(kind, COMPRESSED_MODULE, fields);
+        if response.status == 304 { response } else { response.field("Content-Encoding", "gzip") }
+    } else {
+        tagged(kind, shortened(MODULE), fields)
+    };
+    response
+        .field("Vary", "Accept-Encoding")
+        .field("Access-Control-Allow-Origin", "*")
+        .field("Cross-Origin-Resource-Policy", "cross-origin")
+}
+
+/// What clients may keep as long as they ask whether it has changed; 304 where a client has these very bytes.
+fn tagged(kind: &'static str, bytes: impl Into<Vec<u8>>, fields: &HeaderMap) -> Response {
+    let bytes = bytes.into();
+    let tag = format!("\"{}\"", STANDARD.encode(Sha1::digest(&bytes)));
+    // The weak comparison, as RFC 9110 section 13.1.2 asks for.
+    let known = list(fields, IF_NONE_MATCH)
+        .any(|other| other == b"*" || other.strip_prefix(b"W/").unwrap_or(other) == tag.as_bytes());
+    let response = Response::new(if known { 304 } else { 200 }).field("ETag", tag).field("Cache-Control", "no-cache");
+    if known { response } else { response.body(kind, bytes) }
+}
+
+/// Whether a client takes gzip, and nothing else rather (RFC 9110 section 12.5.3).
+fn takes_gzip(fields: &HeaderMap) -> bool {
+    let weight = |coding| weight(fields, ACCEPT_ENCODING, coding);
+    let gzip = weight("gzip").or(weight("x-gzip")).or(weight("*")).unwrap_or(0.0);
+    gzip > 0.0 && gzip >= weight("identity").unwrap_or(0.0)
+}
+
+/// A script without its indentation and the lines that are comments: a third of what is sent.
+fn shortened(script: &str) -> String {
+    let lines = script.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with("//"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 /// The response to a `GET` of the icon, which changes with the program at most.
 pub(crate) fn icon() -> Response {
     Response::new(200).body("image/svg+xml", ICON).field("Cache-Control", "public, max-age=86400")
 }
 
 /// A number in English, with a comma before every three digits.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(26);
     for (at, digit) in digits.chars().enumerate() {
@@ -153,11 +203,36 @@ mod tests {
     }
 
     #[test]
+    fn the_module_is_compressed_where_the_client_takes_that() {
+        for (lines, is_compressed) in [
+            (&[][..], false),
+            (&[""], false),
+            (&["gzip"], true),
+            (&["GZip, deflate, br, zstd"], true),
+            (&["br;q=1.0, gzip;q=0.8, *;q=0.1"], true),
+            (&["br", "gzip; q=0.001"], true),
+            (&["x-gzip"], true),
+            (&["*"], true),
+            (&["br, *;q=0.5"], true),
+            (&["gzip;q=0"], false),
+            (&["gzip;q=0.000, *"], false),
+            (&["*;q=0"], false),
+            (&["br, deflate"], false),
+            (&["identity"], false),
+            (&["identity, gzip;q=0.5"], false),
+            (&["identity;q=0.5, gzip"], true),
+        ] {
+            let fields = lines.iter().map(|line| (ACCEPT_ENCODING, line.parse().unwrap()));
+            assert_eq!(takes_gzip(&fields.collect()), is_compressed, "{lines:?}");
+        }
+    }
+
+    #[test]
     fn the_tag_is_the_sha1_of_the_bytes_and_answers_304() {
         let page = Page::new("hello");
         let status = |lines: &[&str]| {
             let lines = lines.iter().map(|line| (IF_NONE_MATCH, line.parse().unwrap()));
-            page.answer(1, &lines.collect()).status
+            page.answer(1, None, &lines.collect()).status
         };
         let tag = "\"qvTGHdzF6KLavt4PO0gs2a6pQ00=\"";
         assert_eq!(status(&[]), 200);

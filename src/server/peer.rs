@@ -4,18 +4,25 @@ use crate::{
     error::Error,
     likes::{Answer, Likes},
     metrics::Refused,
+    server::places::Place,
     server::state::State,
     store::change::{self, ChangeKind, Post},
+    stream::Source,
     websocket::{Handler, Message, Refusal, code, parse_like},
 };
-use std::{net::IpAddr, time::Instant};
+use std::time::Instant;
 
 /// The client at the other end of a connection.
 pub(crate) struct Peer<'s> {
     state: &'s State,
-    address: IpAddr,
+    /// Where it is, by its last request.
+    pub(crate) source: Source,
+    /// Its place, where a proxy passes it on.
+    pub(crate) place: Option<Place>,
     /// Whether the server is on a loopback address, so that only this machine can reach it.
     pub(crate) loopback: bool,
+    /// It came after the server's stop began.
+    pub(crate) late: bool,
     /// The counter that is watched in bare numbers, and that such likes are for.
     watched: Likes,
     /// Likes taken from this connection.
@@ -110,8 +117,8 @@ impl LikeRefusal {
 }
 
 impl<'s> Peer<'s> {
-    pub(crate) fn new(state: &'s State, address: IpAddr, loopback: bool) -> Self {
-        Self { state, address, loopback, watched: state.likes.clone(), likes: 0 }
+    pub(crate) fn new(state: &'s State, source: Source, loopback: bool, late: bool) -> Self {
+        Self { state, source, place: None, loopback, late, watched: state.likes.clone(), likes: 0 }
     }
 
     /// Notes what the client watches in bare numbers.
@@ -130,9 +137,11 @@ impl<'s> Peer<'s> {
     }
 
     fn like_without_waiting(&mut self) -> Result<(), LikeRefusal> {
-        let likes = self.watched.clone();
-        self.state.check(likes.post())?;
-        self.submit(&likes, || likes.like_without_waiting())
+        self.state.check(self.watched.post())?;
+        self.admit(&self.watched)?;
+        self.watched.like_without_waiting().map_err(LikeRefusal::Counter)?;
+        self.likes += 1;
+        Ok(())
     }
 
     /// Hands over a change of a counter, if the limits allow one more.
@@ -156,14 +165,14 @@ impl<'s> Peer<'s> {
             return Err(LikeRefusal::Connection(most));
         }
         if let (Some(rate), Some(most)) = (&self.state.rate, limits.likes_per_second_and_address)
-            && !rate.take(self.address, Instant::now())
+            && !rate.take(self.source.address(), Instant::now())
         {
             return Err(LikeRefusal::Address(most));
         }
         if self.state.is_new(likes) {
             // One that cannot be saved anyway is not held against the address.
             likes.health().map_err(LikeRefusal::Counter)?;
-            if !self.state.new_posts.take(self.address, Instant::now()) {
+            if !self.state.new_posts.take(self.source.address(), Instant::now()) {
                 return Err(LikeRefusal::NewPosts(limits.new_posts_per_hour_and_address));
             }
         }
@@ -171,7 +180,7 @@ impl<'s> Peer<'s> {
     }
 
     pub(crate) fn bad_message(&self, refusal: Refusal) -> Refusal {
-        self.state.likes.metrics().refused(Refused::BadMessage);
+        self.state.refusals.add(Refused::BadMessage);
         refusal
     }
 }
@@ -183,7 +192,7 @@ impl Handler for Peer<'_> {
             Ok(()) => return Ok(None),
             Err(refusal) => refusal,
         };
-        self.state.likes.metrics().refused(refusal.reason());
+        self.state.refusals.add(refusal.reason());
         Err(Refusal::new(refusal.close_code(), refusal.to_string()))
     }
 

@@ -62,7 +62,7 @@ impl Rate {
 }
 
 /// Whoever holds one IPv6 address commonly holds its whole /64.
-fn subnet(address: IpAddr) -> IpAddr {
+pub(crate) fn subnet(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         v4 => v4,

@@ -1,7 +1,7 @@
 //! The whole API: which request gets which answer.
 
 use crate::{
-    http::request::Request,
+    http::request::{Request, is_token, list},
     http::response::Response,
     likes::Likes,
     metrics::Refused,
@@ -13,7 +13,11 @@ use crate::{
     server::state::State,
     websocket::{self, Handshake},
 };
-use ::http::{Method, Uri, header::ORIGIN, uri::Authority};
+use ::http::{
+    HeaderValue, Method, Uri,
+    header::{ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN},
+    uri::Authority,
+};
 
 /// What clients are told when the server stops.
 pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
@@ -44,7 +48,8 @@ const OPTIONS: &Method = &Method::OPTIONS;
 fn allow(state: &State, path: &str) -> Option<&'static str> {
     let takes_back = state.posts.remembers_visitors();
     match path {
-        "" | "/" | "/index.html" | "/favicon.ico" | "/likes" | "/healthz" | "/metrics" => Some("GET, HEAD, OPTIONS"),
+        "" | "/" | "/index.html" | "/live-likes.js" | "/favicon.ico" | "/likes" | "/likes.svg" | "/healthz"
+        | "/metrics" => Some("GET, HEAD, OPTIONS"),
         "/like" if takes_back => Some("PUT, POST, DELETE, OPTIONS"),
         "/like" => Some("PUT, POST, OPTIONS"),
         "/liveLikes" => Some("GET, OPTIONS"),
@@ -78,7 +83,17 @@ pub(crate) fn wants_body(state: &State, request: &Request) -> bool {
 }
 
 /// Answers a request. Framing has been judged; now the method is, then the host, then the path.
+#[inline(never)] // what it takes of the stack, reading a request takes again
 pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> Answer {
+    let share = sharing(state, &request);
+    match route(state, request, peer) {
+        Answer::Response(response) => share(response).into(),
+        Answer::Events(head, watched) => Answer::Events(share(head), watched),
+        upgrade => upgrade,
+    }
+}
+
+fn route(state: &State, request: Request, peer: &mut Peer<'_>) -> Answer {
     let own = own(state, &request.target);
     let fallback = state.fallback.as_ref().filter(|_| own.is_none() && request.method != Method::CONNECT);
     let is_known = matches!(
@@ -104,28 +119,30 @@ pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> An
         .into();
     };
     let request = &request;
-    let response = match (path, &request.method) {
+    match (path, &request.method) {
         ("", GET | HEAD) => Response::new(308).field("Location", format!("{}/", state.prefix)),
-        ("/" | "/index.html", GET | HEAD) => state.page.answer(state.likes.count(), &request.fields),
+        ("/" | "/index.html", GET | HEAD) => {
+            state.page.answer(state.likes.count(), state.ancestors.as_deref(), &request.fields)
+        }
+        ("/live-likes.js", GET | HEAD) => page::module(&request.fields),
         ("/favicon.ico", GET | HEAD) => page::icon(),
         ("/likes", GET | HEAD) if request.accepts("text/event-stream") => match watch(state, request) {
-            Ok(watched) => return Answer::Events(share(state, request, events::head(), "Accept, Origin"), watched),
+            Ok(watched) => return Answer::Events(events::head(), watched),
             Err(response) => response,
         },
         ("/likes", GET | HEAD) => likes::counts(state, request),
+        ("/likes.svg", GET | HEAD) => likes::badge(state, request),
         ("/like", PUT | POST | DELETE) => like(state, request, peer),
-        ("/liveLikes", GET) => return upgrade(state, request),
-        ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request),
+        ("/liveLikes", GET) => return upgrade(state, request, peer),
+        ("/liveLikes", HEAD) if !request.asks_for_websocket() => return upgrade(state, request, peer),
         ("/healthz", GET | HEAD) => health(state),
         ("/metrics", GET | HEAD) => metrics(state),
-        ("/likes" | "/like", OPTIONS) if request.fields.contains_key(ORIGIN) => preflight(state, request, allow),
+        ("/likes" | "/like" | "/live-likes.js", OPTIONS) if request.fields.contains_key(ORIGIN) => {
+            preflight(state, request, allow)
+        }
         (_, method) => otherwise(method, allow),
-    };
-    match path {
-        "/likes" => share(state, request, response, "Accept, Origin").into(),
-        "/like" => share(state, request, response, "Origin").into(),
-        _ => response.into(),
     }
+    .into()
 }
 
 /// Answers a request to the address of the metrics, under whatever name: monitors come by address.
@@ -151,13 +168,13 @@ fn like(state: &State, request: &Request, peer: &mut Peer<'_>) -> Response {
     if let Err(refusal) = check_origin(state, request) {
         return refusal;
     }
-    if state.is_stopping() {
+    if peer.late {
         return refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN));
     }
     likes::change(state, request, peer)
 }
 
-fn upgrade(state: &State, request: &Request) -> Answer {
+fn upgrade(state: &State, request: &Request, peer: &Peer<'_>) -> Answer {
     let handshake = match websocket::handshake(request) {
         Ok(handshake) => handshake,
         Err(response) => return refuse(state, Refused::BadRequest, response).into(),
@@ -165,7 +182,8 @@ fn upgrade(state: &State, request: &Request) -> Answer {
     if let Err(refusal) = check_origin(state, request) {
         return refusal.into();
     }
-    if state.is_stopping() {
+    // Any other is told so by its close frame.
+    if peer.late {
         return refuse(state, Refused::Unavailable, unavailable(SHUTTING_DOWN)).into();
     }
     match likes::watched(state, request, handshake.json) {
@@ -205,36 +223,55 @@ fn metrics(state: &State) -> Response {
         .field("Cache-Control", "no-store")
 }
 
-/// Before a page of another origin may send a `PUT` or a `DELETE`, its browser asks whether it may (the Fetch standard's
-/// CORS protocol). A page asks for itself too, when its WebSocket fails: why, a script is not told.
+/// Before a page of another origin may send a `PUT` or a `DELETE`, or a field of its own such as those that trace a
+/// request, its browser asks whether it may (the Fetch standard's CORS protocol); from a public site also whether it may
+/// ask for anything on a private network. A page asks for itself too, when its WebSocket fails: why, a script is not told.
 fn preflight(state: &State, request: &Request, allow: &'static str) -> Response {
     if let Err(refusal) = check_origin(state, request) {
         return refusal;
     }
-    Response::new(204)
+    // No field says anything here that its page may not say.
+    let asked = request.fields.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|_| {
+        list(&request.fields, ACCESS_CONTROL_REQUEST_HEADERS).all(|name| name.iter().copied().all(is_token))
+    });
+    let response = Response::new(204)
         .field("Allow", allow)
         .field("Access-Control-Allow-Methods", "GET, PUT, POST, DELETE")
-        .field("Access-Control-Allow-Headers", "Content-Type")
-        .field("Access-Control-Max-Age", "600")
+        .field("Access-Control-Allow-Headers", asked.cloned().unwrap_or(HeaderValue::from_static("Content-Type")))
+        .field("Access-Control-Max-Age", "600");
+    match request.fields.get("Access-Control-Request-Private-Network") {
+        Some(asked) if asked == "true" => response.field("Access-Control-Allow-Private-Network", "true"),
+        _ => response,
+    }
 }
 
-/// Lets a page of an allowed origin read the response.
-fn share(state: &State, request: &Request, response: Response, vary: &'static str) -> Response {
-    let response = response.field("Vary", vary);
-    match request.fields.get(ORIGIN) {
-        Some(origin) if state.access.origin(origin, request.host.as_ref()) => {
-            response.field("Access-Control-Allow-Origin", state.access.shared_with(origin))
+/// Lets a page of an allowed origin read the response to its request, errors too.
+pub(crate) fn sharing<'s>(state: &'s State, request: &Request) -> impl FnOnce(Response) -> Response + use<'s> {
+    let path = own(state, &request.target).map(|(path, _)| path);
+    let vary = match (path, &request.method) {
+        (Some("/likes"), GET | HEAD) => Some("Accept, Origin"),
+        (Some("/likes" | "/like"), _) | (Some("/live-likes.js"), OPTIONS) => Some("Origin"),
+        _ => None,
+    };
+    let origin = request.fields.get(ORIGIN).filter(|_| vary.is_some());
+    let allowed = origin.filter(|origin| state.access.origin(origin, request.called_host(), request.scheme));
+    let allowed = allowed.map(|origin| state.access.shared_with(origin));
+    move |mut response| {
+        if let Some(vary) = vary {
+            response = response.field("Vary", vary);
         }
-        _ => response,
+        match allowed {
+            Some(origin) => response.field("Access-Control-Allow-Origin", origin),
+            None => response,
+        }
     }
 }
 
 /// Refuses a page of another origin. A request without an origin comes from no page.
 fn check_origin(state: &State, request: &Request) -> Result<(), Response> {
     match request.fields.get(ORIGIN) {
-        Some(origin) if !state.access.origin(origin, request.host.as_ref()) => {
-            state.access.log_origin(origin);
-            let problem = "likes from pages of this origin are not allowed; --allow-origin ORIGIN allows them";
+        Some(origin) if !state.access.origin(origin, request.called_host(), request.scheme) => {
+            let problem = state.access.refuse_origin(origin);
             Err(refuse(state, Refused::Origin, Response::error(403, problem)))
         }
         _ => Ok(()),
@@ -246,6 +283,6 @@ fn unavailable(problem: impl std::fmt::Display) -> Response {
 }
 
 fn refuse(state: &State, reason: Refused, response: Response) -> Response {
-    state.likes.metrics().refused(reason);
+    state.refusals.add(reason);
     response
 }

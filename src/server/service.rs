@@ -2,6 +2,7 @@
 
 use crate::{
     error::Result,
+    http::Refusal,
     http::reader::close_in_stages,
     http::response::Response,
     likes::outbox::{Outbox, Wire},
@@ -10,12 +11,17 @@ use crate::{
     metrics::Refused,
     server::capacity::capacity,
     server::connection,
+    server::listener::Address,
+    server::places::Place,
     server::state::State,
+    stream::Stream,
 };
+use rustix::net::{Shutdown, getsockname};
 use std::{
     collections::HashMap,
     fmt,
-    net::{Shutdown, TcpStream},
+    net::SocketAddr,
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -30,6 +36,10 @@ static HELD: AtomicUsize = AtomicUsize::new(0);
 /// Between two looks at what is left, while the server stops.
 pub(crate) const STOP_STEP: Duration = Duration::from_millis(20);
 
+/// While the server stops, time that a connection between two requests has to bring one more. A proxy may be sending it
+/// at that moment, and could not tell whether it was read before the end.
+const LAST_REQUEST: Duration = Duration::from_millis(250);
+
 /// Connections to the address of the metrics that are held at once, whatever else is held.
 const METRICS_CONNECTIONS: usize = 16;
 
@@ -40,12 +50,13 @@ pub struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(state: State) -> Self {
-        let capacity = capacity(&state.limits, state.stack(), HELD.load(Ordering::Relaxed));
-        Self { shared: Arc::new(Shared { state, capacity, table: Mutex::default() }) }
+    pub(crate) fn new(mut state: State) -> Self {
+        state.capacity = capacity(&state.limits, state.stack(), HELD.load(Ordering::Relaxed));
+        Self { shared: Arc::new(Shared { state, table: Mutex::default() }) }
     }
 
-    /// Serves an accepted connection on the calling thread, until it ends.
+    /// Serves an accepted connection, a [`TcpStream`](std::net::TcpStream) or a
+    /// [`UnixStream`](std::os::unix::net::UnixStream), on the calling thread until it ends.
     ///
     /// A connection past [`Limits::connections`] is answered 503, which takes the calling thread for up to
     /// [`Limits::close_within`]. The caller bounds the number of its threads: the standard library aborts the process
@@ -54,18 +65,22 @@ impl Service {
     /// space, 128 KiB of stack are reckoned for each.
     ///
     /// Routes of the host program's own are answered by [`Server::fallback`](crate::Server::fallback).
-    pub fn serve(&self, stream: TcpStream) {
+    pub fn serve(&self, stream: impl Into<OwnedFd>) {
         self.serve_after(stream, Vec::new());
     }
 
     /// Serves a connection from which the caller has read these bytes already.
-    pub fn serve_after(&self, stream: TcpStream, read: Vec<u8>) {
-        let _ = stream.set_nonblocking(false);
-        let stream = Arc::new(stream);
-        match self.enter(&stream, Kind::Public) {
-            Some(entry) => entry.serve(read),
-            None => {
-                self.refuse(&stream, "too many connections");
+    pub fn serve_after(&self, stream: impl Into<OwnedFd>, read: Vec<u8>) {
+        let stream = match Stream::new(stream) {
+            Ok(stream) => Arc::new(stream),
+            Err(e) => return log::debug!("a connection broke: {e}"),
+        };
+        let own = getsockname(&*stream).ok().and_then(|own| SocketAddr::try_from(own).ok());
+        let loopback = own.is_some_and(|own| Address::Internet(own).is_loopback());
+        match self.enter(&stream, Kind::Public { loopback }) {
+            Ok(entry) => entry.serve(read),
+            Err(refusal) => {
+                self.refuse(&stream, &refusal);
                 close_in_stages(&stream, due_in(self.limits().close_within));
             }
         }
@@ -84,8 +99,6 @@ impl Service {
 /// What the connections of a server share, and the table of them.
 struct Shared {
     state: State,
-    /// Connections that this process has room for.
-    capacity: usize,
     table: Mutex<Table>,
 }
 
@@ -103,13 +116,14 @@ struct Table {
 /// What a connection is let in for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Public,
+    /// `loopback`: only this machine can reach the server's address.
+    Public { loopback: bool },
     /// For `/metrics` and `/healthz` alone.
     Metrics,
 }
 
 enum Open {
-    Http(Arc<TcpStream>),
+    Http(Arc<Stream>),
     /// One that is shown counts.
     Client(Arc<Outbox>),
 }
@@ -122,18 +136,23 @@ impl fmt::Debug for Shared {
 
 impl Service {
     /// Takes a connection in, unless there are too many.
-    pub(crate) fn enter(&self, stream: &Arc<TcpStream>, kind: Kind) -> Option<Entry> {
+    pub(crate) fn enter(&self, stream: &Arc<Stream>, kind: Kind) -> Result<Entry, Refusal> {
         let state = &self.shared.state;
+        // Whose connection a proxy passes on is known only from its requests.
+        let place = match kind {
+            Kind::Public { .. } if !state.proxies.trusts(stream.peer()) => state.place(stream.peer())?,
+            _ => None,
+        };
         let mut table = lock(&self.shared.table);
         let full = match kind {
-            Kind::Public => {
+            Kind::Public { .. } => {
                 table.open.len() - table.metrics >= state.limits.connections
-                    || HELD.load(Ordering::Relaxed) >= self.shared.capacity
+                    || HELD.load(Ordering::Relaxed) >= state.capacity
             }
             Kind::Metrics => table.metrics >= METRICS_CONNECTIONS,
         };
         if full {
-            return None;
+            return Err(Refusal::new(503, "too many connections"));
         }
         HELD.fetch_add(1, Ordering::Relaxed);
         let (number, late) = (table.next, state.is_stopping());
@@ -142,7 +161,7 @@ impl Service {
         table.metrics += usize::from(kind == Kind::Metrics);
         table.open.insert(number, Open::Http(stream.clone()));
         state.connections.store(table.open.len(), Ordering::Relaxed);
-        Some(Entry { shared: self.shared.clone(), number, late, kind, stream: stream.clone() })
+        Ok(Entry { shared: self.shared.clone(), number, late, kind, stream: stream.clone(), _place: place })
     }
 
     /// Whether connections are left that came before the stop began.
@@ -157,7 +176,7 @@ impl Service {
 
     /// Connections that this process has room for.
     pub(crate) fn capacity(&self) -> usize {
-        self.shared.capacity
+        self.shared.state.capacity
     }
 
     /// Stack of a connection's thread.
@@ -165,10 +184,10 @@ impl Service {
         self.shared.state.stack()
     }
 
-    /// Answers 503 without waiting. A new socket's buffer has room for it.
-    pub(crate) fn refuse(&self, stream: &TcpStream, problem: &str) {
-        self.shared.state.likes.metrics().refused(Refused::Connections);
-        let answer = Response::error(503, problem).field("Retry-After", "10").encode(false, false, SystemTime::now());
+    /// Answers without waiting. A new socket's buffer has room for it.
+    pub(crate) fn refuse(&self, stream: &Stream, refusal: &Refusal) {
+        self.shared.state.refusals.add(Refused::Connections);
+        let answer = Response::from(refusal).field("Retry-After", "10").encode(false, false, SystemTime::now());
         let _ = stream.send_now(&answer);
         let _ = stream.shutdown(Shutdown::Write);
     }
@@ -179,24 +198,33 @@ impl Service {
         let deadline = due_in(state.limits.stop_within);
         // Until then connections may end by themselves. The rest of the time is for saving.
         let cut_off = due_in(state.limits.close_within.min(state.limits.stop_within / 2));
+        let last_request = due_in(LAST_REQUEST);
         let mut clients = Vec::new();
         {
             // Under the lock, so that who enters is either in the table by now or counted as late.
             let table = lock(table);
             state.stopping.store(true, Ordering::SeqCst);
-            for connection in table.open.values() {
-                match connection {
-                    // One that waits for a request sees its end; one that is being answered ends after the answer.
-                    Open::Http(stream) => _ = stream.shutdown(Shutdown::Read),
-                    Open::Client(outbox) => clients.push(outbox.clone()),
-                }
-            }
+            // Any other connection ends after its next response.
+            clients.extend(table.open.values().filter_map(|connection| match connection {
+                Open::Client(outbox) => Some(outbox.clone()),
+                Open::Http(_) => None,
+            }));
         }
         state.likes.wait_until_shown(cut_off);
         for client in clients {
             state.close(&client);
         }
+        let mut awaited = true;
         while self.is_busy() && Instant::now() < cut_off {
+            if awaited && Instant::now() >= last_request {
+                awaited = false;
+                for connection in lock(table).open.values() {
+                    // One that waits for a request sees its end; one that is being answered ends after the answer.
+                    if let Open::Http(stream) = connection {
+                        let _ = stream.shutdown(Shutdown::Read);
+                    }
+                }
+            }
             wait();
         }
         drop(wait);
@@ -216,7 +244,9 @@ pub(crate) struct Entry {
     number: u64,
     late: bool,
     kind: Kind,
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
+    /// That of its address.
+    _place: Option<Place>,
 }
 
 impl Entry {
@@ -224,7 +254,7 @@ impl Entry {
         let watching = |outbox: &Arc<Outbox>| {
             lock(&self.shared.table).open.insert(self.number, Open::Client(outbox.clone()));
         };
-        if let Err(e) = connection::serve(&self.shared.state, &self.stream, self.kind, early, watching) {
+        if let Err(e) = connection::serve(&self.shared.state, &self.stream, self.kind, self.late, early, watching) {
             log::debug!("a connection broke: {e}");
         }
     }

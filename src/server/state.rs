@@ -2,23 +2,35 @@
 
 use crate::{
     error::Error,
-    likes::{Likes, Posts, outbox::Outbox},
+    http::Refusal,
+    likes::{
+        Likes, Posts,
+        dialect::{DIALECTS, Dialect},
+        outbox::Outbox,
+    },
     limits::Limits,
-    metrics::Gauges,
+    metrics::{self, Gauges, Refusals},
     server::acceptor::{FALLBACK_STACK, STACK},
     server::access::Access,
     server::allowed::AllowedPosts,
     server::fallback::Fallback,
     server::page::Page,
     server::peer::LikeRefusal,
+    server::places::{Place, Places},
+    server::process::process,
+    server::proxies::Proxies,
     server::rate::Rate,
     server::routes::SHUTTING_DOWN,
     store::change::{Count, Post},
+    stream::Source,
     websocket::code,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// What all connections of a server share.
@@ -33,16 +45,24 @@ pub(crate) struct State {
     pub(crate) fallback: Option<Fallback>,
     pub(crate) limits: Limits,
     pub(crate) access: Access,
-    /// Whether the server listens on a loopback address; not known where it does not listen itself.
-    pub(crate) loopback: Option<bool>,
+    pub(crate) proxies: Proxies,
+    /// The pages that may show ours in a frame, besides our own; only our own, where none are named.
+    pub(crate) ancestors: Option<String>,
     /// Which posts may exist; all, where there is no list.
     pub(crate) allowed: Option<AllowedPosts>,
     pub(crate) rate: Option<Rate>,
     pub(crate) new_posts: Rate,
+    pub(crate) places: Option<Arc<Places>>,
     /// `/metrics` is answered on an address of its own, and only there.
     pub(crate) metrics_apart: bool,
     pub(crate) stopping: AtomicBool,
+    /// Connections that this process has room for.
+    pub(crate) capacity: usize,
     pub(crate) connections: AtomicUsize,
+    /// Connected clients that are shown counts, by dialect.
+    pub(crate) watchers: [AtomicUsize; DIALECTS],
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) started: SystemTime,
     /// Clients dropped because they did not read.
     pub(crate) dropped: AtomicUsize,
 }
@@ -51,6 +71,14 @@ impl State {
     /// Stack of a connection's thread.
     pub(crate) fn stack(&self) -> usize {
         if self.fallback.is_some() { FALLBACK_STACK } else { STACK }
+    }
+
+    /// A place for a connection of somebody's, if the limit allows one more; `None` where there is no limit.
+    pub(crate) fn place(&self, source: Source) -> Result<Option<Place>, Refusal> {
+        let Some(places) = &self.places else { return Ok(None) };
+        let most = self.limits.connections_per_address.unwrap_or_default();
+        let problem = || format!("too many connections: at most {most} per address are allowed");
+        places.take(source.address()).map(Some).ok_or_else(|| Refusal::new(429, problem()))
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -97,14 +125,38 @@ impl State {
         }
     }
 
+    /// Counts a client that is shown counts, until this is dropped.
+    pub(crate) fn count_watcher(&self, dialect: Dialect) -> Watching<'_> {
+        let watchers = &self.watchers[dialect as usize];
+        watchers.fetch_add(1, Ordering::Relaxed);
+        Watching(watchers)
+    }
+
     /// What `/metrics` shows.
     pub(crate) fn metrics(&self) -> String {
-        self.likes.metrics().render(Gauges {
+        let load = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        let gauges = Gauges {
             likes: self.likes.count(),
-            connections: self.connections.load(Ordering::Relaxed),
+            healthy: !self.is_stopping() && self.likes.health().is_ok(),
+            connections: load(&self.connections),
+            max_connections: self.limits.connections.min(self.capacity),
             watching: self.posts.watching(),
+            watchers: Dialect::ALL.map(|dialect| (dialect.transport(), load(&self.watchers[dialect as usize]))).into(),
             behind: self.likes.behind(),
-            dropped: self.dropped.load(Ordering::Relaxed),
-        })
+            dropped: load(&self.dropped),
+            queues: self.likes.queues(),
+            started: self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as f64 / 1000.0,
+            process: process(),
+        };
+        metrics::render(self.likes.metrics(), &self.refusals, &gauges)
+    }
+}
+
+/// A client that is counted.
+pub(crate) struct Watching<'s>(&'s AtomicUsize);
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -3,16 +3,13 @@
 use crate::{
     error::Error,
     likes::{Answer, Likes, audience::Registration, dialect::text_frame, outbox::Outbox},
-    metrics::Metrics,
+    metrics::Refusals,
     server::peer::{LikeRefusal, Peer},
     server::state::State,
     store::change::{ChangeKind, Count, Post, VisitorKey},
     websocket::{ClientMessage, Handler, Kind, Message, Refusal, code},
 };
-use std::{
-    collections::HashMap,
-    sync::{Arc, Condvar, Mutex, PoisonError},
-};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Changes of one connection that may be without an answer. Past it the connection is not read until one is given.
 const MOST_UNANSWERED: usize = 64;
@@ -22,29 +19,34 @@ pub(crate) struct Watcher<'s, 'p> {
     state: &'s State,
     peer: &'p mut Peer<'s>,
     outbox: Arc<Outbox>,
-    watched: HashMap<Post, (Likes, Registration)>,
+    /// Few enough to be looked through, as their slots are.
+    watched: Vec<(Likes, Registration)>,
     unanswered: Arc<Unanswered>,
 }
 
 impl<'s, 'p> Watcher<'s, 'p> {
     pub(crate) fn new(state: &'s State, peer: &'p mut Peer<'s>, outbox: &Arc<Outbox>) -> Self {
-        Self { state, peer, outbox: outbox.clone(), watched: HashMap::new(), unanswered: Arc::default() }
+        Self { state, peer, outbox: outbox.clone(), watched: Vec::new(), unanswered: Arc::default() }
     }
 
     fn watch(&mut self, post: Post, visitor: Option<&str>) -> Result<(), LikeRefusal> {
         let visitor = self.visitor(visitor, &post)?;
         // The second time it is shown the state again, so the first registration goes before. Where the post cannot be
         // watched now, it is not watched any more.
-        self.watched.remove(&post);
+        self.unwatch(&post);
         let most = self.state.limits.posts_per_client;
         if self.watched.len() >= most {
             return Err(LikeRefusal::Watches(most));
         }
-        let likes = self.state.counter(post.clone())?;
+        let likes = self.state.counter(post)?;
         let visitor = visitor.filter(|_| self.state.posts.remembers_visitors());
         let registration = likes.join(&self.outbox, visitor).map_err(LikeRefusal::Counter)?;
-        self.watched.insert(post, (likes, registration));
+        self.watched.push((likes, registration));
         Ok(())
+    }
+
+    fn unwatch(&mut self, post: &Post) {
+        self.watched.retain(|(likes, _)| likes.post() != post);
     }
 
     fn change(&mut self, post: Post, message: ClientMessage) -> Result<(), LikeRefusal> {
@@ -55,8 +57,8 @@ impl<'s, 'p> Watcher<'s, 'p> {
             None => return Err(LikeRefusal::NoVisitor),
         };
         let tells_liked = message.visitor.is_some() && self.state.posts.remembers_visitors();
-        let unanswered = self.unanswered.clone();
-        let encode = move |answer: Result<Answer, Error>, metrics: &Metrics| {
+        let (unanswered, refusals) = (self.unanswered.clone(), self.state.refusals.clone());
+        let encode = move |answer: Result<Answer, Error>| {
             unanswered.remove();
             let text = match answer {
                 Ok(Answer { count: Count { likes, version }, liked }) => {
@@ -65,7 +67,7 @@ impl<'s, 'p> Watcher<'s, 'p> {
                     let count = format!(",\"numLikes\":{likes},\"version\":{version}");
                     format!("{{\"type\":\"answer\"{reference}{post}{liked}{count}}}")
                 }
-                Err(e) => refused(&message.reference, &message.post, &LikeRefusal::Counter(e), metrics),
+                Err(e) => refused(&message.reference, &message.post, &LikeRefusal::Counter(e), &refusals),
             };
             let mut frame = Vec::with_capacity(text.len() + 10);
             text_frame(&text, &mut frame);
@@ -101,8 +103,8 @@ fn member(key: &str, value: &Option<String>) -> String {
 }
 
 /// What is said of a message that is not granted.
-fn refused(reference: &Option<String>, post: &Option<String>, refusal: &LikeRefusal, metrics: &Metrics) -> String {
-    metrics.refused(refusal.reason());
+fn refused(reference: &Option<String>, post: &Option<String>, refusal: &LikeRefusal, refusals: &Refusals) -> String {
+    refusals.add(refusal.reason());
     let (reference, post, problem) = (member("ref", reference), member("post", post), Some(refusal.to_string()));
     let (status, problem) = (refusal.status(), member("problem", &problem));
     format!("{{\"type\":\"refused\"{reference}{post},\"status\":{status}{problem}}}")
@@ -116,13 +118,13 @@ impl Handler for Watcher<'_, '_> {
             Kind::Ping => Ok(Some(Message::text("{\"type\":\"pong\"}"))),
             Kind::Watch => self.watch(post, message.visitor.as_deref()).map(|()| None),
             Kind::Unwatch => {
-                self.watched.remove(&post);
+                self.unwatch(&post);
                 Ok(None)
             }
             Kind::Like | Kind::Unlike => self.change(post, message).map(|()| None),
         });
-        let metrics = self.state.likes.metrics();
-        Ok(granted.unwrap_or_else(|refusal| Some(Message::text(refused(&reference, &name, &refusal, metrics)))))
+        Ok(granted
+            .unwrap_or_else(|refusal| Some(Message::text(refused(&reference, &name, &refusal, &self.state.refusals)))))
     }
 
     fn binary(&mut self, _: &[u8]) -> Result<Option<Message>, Refusal> {

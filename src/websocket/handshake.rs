@@ -1,15 +1,16 @@
 //! The opening handshake (RFC 6455 section 4.2): a request in, the bytes of the 101 or a refusal out.
 //!
 //! Its fields may come as lists over several lines, in any case; tungstenite takes one line of each in its plainest
-//! form. So they are judged here, and tungstenite is handed that form for the key's check and the answer to it.
+//! form. So they are judged here, and tungstenite has the answer to the key.
 
 use crate::http::{
     body::Framing,
     request::{Request, list, only},
     response::Response,
 };
-use ::http::{HeaderValue, Version, header};
-use tungstenite::handshake::server::{create_response, write_response};
+use ::http::{Version, header};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use tungstenite::handshake::derive_accept_key;
 
 /// The subprotocol that this server knows (RFC 6455 section 1.9). Without it, a client is shown bare counts.
 const SUBPROTOCOL: &str = "live-likes";
@@ -50,25 +51,20 @@ pub(crate) fn handshake(request: &Request) -> Result<Handshake, Response> {
     let Ok(Some(key)) = only(&request.fields, header::SEC_WEBSOCKET_KEY) else {
         return Err(bad("expected exactly one Sec-WebSocket-Key"));
     };
-    let plain = ::http::Request::builder()
-        .version(Version::HTTP_11)
-        .header(header::CONNECTION, "Upgrade")
-        .header(header::UPGRADE, "websocket")
-        .header(header::SEC_WEBSOCKET_VERSION, "13")
-        .header(header::SEC_WEBSOCKET_KEY, key)
-        .body(());
-    let mut response = plain
-        .ok()
-        .and_then(|request| create_response(&request).ok())
-        .ok_or_else(|| bad("the Sec-WebSocket-Key must be 16 bytes in base64"))?;
+    if STANDARD.decode_slice(key, &mut [0; 18]) != Ok(16) {
+        return Err(bad("the Sec-WebSocket-Key must be 16 bytes in base64"));
+    }
+    // Written by hand, since what a connection's thread allocates once it holds as long as it lives, and a map of fields
+    // is large.
+    let mut response = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n",
+        derive_accept_key(key.as_bytes())
+    );
     // One that was not offered must not be chosen (section 4.2.2).
     let json = list(&request.fields, header::SEC_WEBSOCKET_PROTOCOL).any(|offer| offer == SUBPROTOCOL.as_bytes());
     if json {
-        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        response += &format!("Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n");
     }
-    let mut bytes = Vec::with_capacity(160);
-    match write_response(&mut bytes, &response) {
-        Ok(()) => Ok(Handshake { response: bytes, json }),
-        Err(_) => Err(Response::error(500, "the handshake could not be answered")),
-    }
+    response += "\r\n";
+    Ok(Handshake { response: response.into_bytes(), json })
 }

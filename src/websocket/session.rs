@@ -10,14 +10,14 @@ use crate::{
     http::reader::close_in_stages,
     likes::outbox::{Outbox, Standing},
     limits::{Limits, due_in},
-    metrics::{Metrics, Refused},
+    metrics::{Metrics, Refusals, Refused},
+    stream::Stream,
     websocket::frames::Frames,
     websocket::refusal::{Refusal, code},
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use std::{
     io::{self, Read, Write},
-    net::TcpStream,
     time::{Duration, Instant},
 };
 use tungstenite::{
@@ -50,10 +50,11 @@ pub(crate) trait Handler {
 
 /// A connection that has become a WebSocket.
 pub(crate) struct Session<'s> {
-    pub(crate) stream: &'s TcpStream,
+    pub(crate) stream: &'s Stream,
     pub(crate) outbox: &'s Outbox,
     pub(crate) limits: &'s Limits,
     pub(crate) metrics: &'s Metrics,
+    pub(crate) refusals: &'s Refusals,
 }
 
 /// Why no more messages are read.
@@ -90,7 +91,7 @@ impl Session<'_> {
         let mut socket = Socket { session: self, frames: Frames::default(), pinged: false };
         early.truncate(socket.frames.follow(&early, self.limits.fragments));
         let mut websocket = WebSocket::from_partially_read(socket, early, Role::Server, Some(config));
-        if self.stream.set_read_timeout(Some(self.limits.ping_after)).is_err() {
+        if self.stream.set_read_timeout(self.limits.ping_after).is_err() {
             return End::Gone;
         }
         loop {
@@ -115,7 +116,7 @@ impl Session<'_> {
                 }
                 Err(e) => {
                     let Some(refusal) = refusal(e, &websocket.get_ref().frames) else { return End::Gone };
-                    self.metrics.refused(Refused::BadMessage);
+                    self.refusals.add(Refused::BadMessage);
                     return End::Refused(refusal);
                 }
             };
@@ -194,7 +195,7 @@ impl Socket<'_> {
     fn ping(&mut self) -> Option<Message> {
         let session = self.session;
         let first = !std::mem::replace(&mut self.pinged, true);
-        let waits = first && session.stream.set_read_timeout(Some(session.limits.pong_within)).is_ok();
+        let waits = first && session.stream.set_read_timeout(session.limits.pong_within).is_ok();
         waits.then(|| Message::Ping(Default::default()))
     }
 }
@@ -205,7 +206,7 @@ impl Read for Socket<'_> {
         if self.frames.refusal().is_none() {
             let read = stream.read(bytes)?;
             if std::mem::take(&mut self.pinged) {
-                stream.set_read_timeout(Some(limits.ping_after))?;
+                stream.set_read_timeout(limits.ping_after)?;
             }
             let passed = self.frames.follow(&bytes[..read], limits.fragments);
             if passed > 0 || read == 0 {
@@ -235,7 +236,11 @@ impl Write for Socket<'_> {
 mod tests {
     use super::*;
     use crate::likes::{dialect::Dialect, outbox::Wire};
-    use std::{net::TcpListener, sync::Arc, thread};
+    use std::{
+        net::{TcpListener, TcpStream},
+        sync::Arc,
+        thread,
+    };
 
     /// Long enough for a busy machine.
     const SECOND: Duration = Duration::from_secs(1);
@@ -286,7 +291,7 @@ mod tests {
             // The peer is the side that accepts, since it has its small buffer from the listener.
             rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 2048).unwrap();
             let (server, limits) = (TcpStream::connect(listener.local_addr().unwrap()).unwrap(), limits.clone());
-            let (server, mut stream) = (Arc::new(server), listener.accept().unwrap().0);
+            let (server, mut stream) = (Arc::new(Stream::new(server).unwrap()), listener.accept().unwrap().0);
             stream.set_read_timeout(Some(SOON)).unwrap();
             rustix::net::sockopt::set_socket_send_buffer_size(&*server, SEND_BUFFER).unwrap();
             // What is taken again after a while is little: the kernel has sent a part of what it holds.
@@ -306,8 +311,14 @@ mod tests {
                 let outbox = outbox.clone();
                 move || {
                     let start = Instant::now();
-                    Session { stream: &server, outbox: &outbox, limits: &limits, metrics: &Metrics::default() }
-                        .run(Vec::new(), &mut Echo);
+                    Session {
+                        stream: &server,
+                        outbox: &outbox,
+                        limits: &limits,
+                        metrics: &Metrics::default(),
+                        refusals: &Refusals::default(),
+                    }
+                    .run(Vec::new(), &mut Echo);
                     outbox.abandon();
                     start.elapsed()
                 }

@@ -17,13 +17,16 @@ mod limits;
 mod metrics;
 #[path = "../../src/store/mod.rs"]
 mod store;
+#[path = "../../src/stream.rs"]
+mod stream;
 #[path = "../../src/websocket/mod.rs"]
 mod websocket;
 
 use likes::{dialect::Dialect, outbox::Outbox};
 use limits::Limits;
-use metrics::Metrics;
+use metrics::{Metrics, Refusals};
 use std::{net::TcpListener, sync::Arc, thread};
+use stream::Stream;
 use websocket::{Handler, Message, Refusal, Session};
 
 /// Replies to each message with the same.
@@ -48,13 +51,13 @@ fn main() -> std::io::Result<()> {
     let limits = Limits { message_bytes: 16 << 20, fragments: 1 << 20, ..Limits::default() };
 
     for stream in listener.incoming() {
-        let (stream, limits) = (Arc::new(stream?), limits.clone());
+        let (stream, limits) = (stream?, limits.clone());
         thread::spawn(move || {
-            stream.set_nodelay(true)?;
-            if tungstenite::accept(&*stream).is_ok() {
+            if tungstenite::accept(&stream).is_ok() {
+                let stream = Arc::new(Stream::new(stream)?);
                 let outbox = Outbox::new(stream.clone(), limits.write_deadline, Dialect::Bare, None);
-                let session =
-                    Session { stream: &stream, outbox: &outbox, limits: &limits, metrics: &Metrics::default() };
+                let (metrics, refusals) = (&Metrics::default(), &Refusals::default());
+                let session = Session { stream: &stream, outbox: &outbox, limits: &limits, metrics, refusals };
                 session.run(Vec::new(), &mut Echo);
             }
             std::io::Result::Ok(())

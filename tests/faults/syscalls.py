@@ -31,6 +31,10 @@ from common import PATIENCE, Failed, Server, WebSocket, arguments, check, folder
 
 OLD = 16
 FAULTS = ["KILL", "EIO", "ENOSPC", "EINTR"]
+# What waits, tells the time, cannot fail, allocates memory, or is how the thread that happens to get a signal passes it on.
+OTHERS = {"futex", "clock_gettime", "gettimeofday", "clock_nanosleep", "sched_yield", "restart_syscall", "gettid", "getpid"}
+OTHERS |= {"geteuid", "getrandom", "brk", "mmap", "mremap", "munmap", "mprotect", "madvise"}
+OTHERS |= {"sendto", "rt_sigreturn", "rt_sigprocmask"}
 # Those that the standard library makes again when they are interrupted.
 MADE_AGAIN = {"openat", "open", "write", "fchmod", "fsync"}
 
@@ -77,8 +81,8 @@ def calls_of_a_save(home):
     with open(log, encoding="utf-8") as file:
         names = [match[1] for line in file if (match := re.match(r"(\w+)\(", line))]
     check("fsync" in names and any(name.startswith("rename") for name in names), "no save in the trace:", names)
-    # All but how threads wait, how late it is, and how a debug build looks at a descriptor before it closes it.
-    other = ("futex", "clock_gettime", "fcntl", "getrandom")  # the last never fails once the system is up
+    # A debug build looks at a descriptor before it closes it (fcntl).
+    other = OTHERS | {"fcntl"}
     return [(name, names[: index + 1].count(name)) for index, name in enumerate(names) if name not in other]
 
 

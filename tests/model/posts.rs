@@ -6,7 +6,7 @@ use crate::{
     database::Database,
     error::{Error, Result},
     held_up,
-    likes::{Answer, Likes, Posts, sync::thread},
+    likes::{Answer, Likes, Posts, dialect::Dialect, sync::thread},
     random,
     store::change::{ChangeKind, Post},
 };
@@ -78,7 +78,7 @@ fn visitors() {
     let (posts, database) = open(2);
     let [a, b] = ["a", "b"].map(|name| posts.post(name).unwrap());
     let watching = Client::new(&posts, &database, ANN, ROOM);
-    let slow = Client::new(&posts, &database, BOB, LITTLE_ROOM);
+    let slow = Client::of(Dialect::Events, &posts, &database, BOB, LITTLE_ROOM);
     let watches = ["a", "b"].map(|name| watching.watch(&posts, name));
     let slow_watches = ["a", "b"].map(|name| slow.watch(&posts, name));
     let liker = thread::spawn({
