@@ -207,9 +207,8 @@ impl Outbox {
         }
         slot.waiting = true;
         // A round may have brought something newer of the visitor.
-        if let Some((visitor, liked)) =
-            slot.visitor.as_mut().zip(liked).filter(|(of, _)| of.last.version <= count.version)
-        {
+        let visitor = slot.visitor.as_mut().filter(|visitor| visitor.last.version <= count.version);
+        if let Some((visitor, liked)) = visitor.zip(liked) {
             visitor.note(Mind { liked, version: count.version });
         }
         gate.waiting += 1;
@@ -254,6 +253,7 @@ impl Outbox {
         if let Some((mind, visitor)) = mind {
             visitor.note(mind);
         }
+        slot.newest = newest;
         if !slot.begun {
             return 0;
         }
@@ -263,6 +263,7 @@ impl Outbox {
             return 0;
         }
 
+        // At least the newest, for what it has with it.
         let first = round.first_after(last).min(round.counts().len() - 1);
         let liked = slot.take_liked();
         let own; // what is told to this client alone
