@@ -255,15 +255,6 @@ pub(crate) fn render(metrics: &Metrics, refusals: &Refusals, gauges: &Gauges) ->
         text.sample("live_likes_refused_total", &labels, read(&refusals.0[reason as usize]));
     }
 
-    if let Some(remote) = metrics.remote.get() {
-        text.counter("live_likes_redis_round_trips_total", "Requests to Redis.", read(&remote.round_trips));
-        let help = "Connections to Redis after the first.";
-        text.counter("live_likes_redis_reconnects_total", help, read(&remote.reconnects));
-        let help = "Times that changes of others were missed and read.";
-        text.counter("live_likes_redis_gaps_total", help, read(&remote.gaps));
-        text.counter("live_likes_redis_changes_total", "Changes heard of that others made.", read(&remote.changes));
-    }
-
     text.some_gauge("process_resident_memory_bytes", "Memory that is resident.", process.resident.map(wide));
     if let Some(cpu) = process.cpu {
         text.counter("process_cpu_seconds_total", "CPU time, of user and system.", format_args!("{cpu:.2}"));
