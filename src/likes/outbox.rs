@@ -11,7 +11,7 @@
 
 use crate::{
     likes::dialect::{Dialect, Personal},
-    likes::round::{Mind, Round},
+    likes::round::{Encoded, Mind, Round},
     likes::sync::{Mutex, lock},
     store::change::{Count, Post, VisitorKey},
     stream::Stream,
@@ -266,18 +266,29 @@ impl Outbox {
         // At least the newest, for what it has with it.
         let first = round.first_after(last).min(round.counts().len() - 1);
         let liked = slot.take_liked();
-        let own; // what is told to this client alone
-        let (encoded, skipped) = if liked.is_some() {
-            own = round.encode(self.dialect, first, Personal { liked, boot: None });
-            (&own, 0)
-        } else {
-            (round.encoded(self.dialect), first)
-        };
+        if liked.is_some() {
+            // What is told to this client alone.
+            let encoded = round.encode(self.dialect, first, Personal { liked, boot: None });
+            return self.send_counts(gate, index, &encoded, 0, liked);
+        }
+        self.send_counts(gate, index, round.encoded(self.dialect), first, None)
+    }
+
+    /// Sends counts, but for those that are skipped. What is not sent of them then waits.
+    #[inline]
+    fn send_counts(
+        &self,
+        gate: &mut Gate,
+        index: usize,
+        encoded: &Encoded,
+        skipped: usize,
+        liked: Option<bool>,
+    ) -> u64 {
         let start = encoded.start_of(skipped);
         let bytes = &encoded.bytes[start..];
         let taken = self.send(gate, bytes);
         if taken == bytes.len() {
-            return (round.counts().len() - first) as u64;
+            return (encoded.ends.len() - skipped) as u64;
         }
         if gate.broken {
             return 0;
@@ -540,7 +551,8 @@ pub(crate) mod tests {
             let inner = self.inner.lock().unwrap();
             let mut rest = inner.taken.as_slice();
             let mut frames = Vec::new();
-            while let Some(end) = rest.windows(2).position(|end| end == b"\n\n").filter(|_| rest[0] < 0x80) {
+            while rest.first().is_some_and(|first| *first < 0x80) {
+                let Some(end) = rest.windows(2).position(|end| end == b"\n\n") else { return frames };
                 frames
                     .extend(rest[..end].strip_prefix(b"data: ").map(|data| String::from_utf8_lossy(data).into_owned()));
                 rest = &rest[end + 2..];
