@@ -12,7 +12,7 @@ mod remembered;
 pub(crate) mod sqlite;
 pub(crate) mod text;
 
-#[cfg(not(all(feature = "sqlite", feature = "redis")))]
+#[cfg(any(doc, not(all(feature = "sqlite", feature = "redis"))))]
 use crate::error::Error;
 use crate::{error::Result, metrics::Remote};
 use change::{BatchId, Change, Count, Outcome, Post, VisitorKey};
