@@ -138,7 +138,7 @@ class Connection {
     this.address = address;
     this.#eager = eager;
     addEventListener('offline', () => this.#doubt());
-    addEventListener('online', () => { this.#plain = false; this.#comeBack(); });
+    addEventListener('online', () => { this.#plain = false; this.#openedAt = 0; this.#comeBack(); });
     addEventListener('pageshow', ({ persisted }) => persisted && this.#comeBack());
     document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.#comeBack());
     addEventListener('pagehide', () => this.#close()); // a page that is kept for the way back holds no connection
@@ -229,7 +229,8 @@ class Connection {
     if (this.#joined) return this.#prove();
     if (since(this.#heardAt) > STALE) this.#dropStream();
     if (this.#fruitless > 1 && !this.#stream) this.#listen();
-    this.#open();
+    // A page that comes back from the browser's cache hears of it twice.
+    if (!this.#socket || since(this.#openedAt) > 1_000) this.#open();
   }
 
   // --- the socket ---

@@ -62,18 +62,20 @@ pub struct Limits {
     ///
     /// Without it, empty fragments without end would never reach `message_bytes`.
     pub fragments: usize,
-    /// Silence of a WebSocket client after which it is sent a ping. Default 25 s.
+    /// Silence of a WebSocket client after which it is sent a ping; time between two heartbeats of a stream of events.
+    /// Default 25 s.
     ///
     /// Below the 30 to 60 s after which proxies and address translators forget a silent connection.
     pub ping_after: Duration,
-    /// Time that a WebSocket client has to answer a ping, with anything. Default 10 s; past it dropped.
+    /// Time that a WebSocket client has to answer a ping, with anything. Default 10 s; past it dropped. A client of a
+    /// stream of events is dropped where its system acknowledges nothing for this long and `write_deadline` together.
     pub pong_within: Duration,
-    /// Time that a client has to take a whole HTTP response, and time without any progress after which a WebSocket client
+    /// Time that a client has to take a whole HTTP response, and time without any progress after which a client that watches
     /// that does not read is dropped. Default 10 s.
     pub write_deadline: Duration,
     /// Time that a peer has to finish a closing connection. Default 2 s; past it dropped.
     pub close_within: Duration,
-    /// Posts that one WebSocket client may watch. Default 100; past it status 429. From 1 to 100,000.
+    /// Posts that one client may watch. Default 100; past it status 429. From 1 to 100,000.
     pub posts_per_client: usize,
     /// Likes that one connection may send. Unlimited by default; past it close code 1008, or 429 over HTTP.
     pub likes_per_connection: Option<u64>,

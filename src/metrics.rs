@@ -241,19 +241,18 @@ pub(crate) fn render(metrics: &Metrics, refusals: &Refusals, gauges: &Gauges) ->
     let help = "How long the oldest change that is saved and not shown has waited; 0 without one.";
     text.gauge("live_likes_unshown_age_seconds", help, seconds(gauges.queues.unshown_age));
     text.counter("live_likes_frames_total", "Counts sent to clients.", read(&metrics.frames));
+    if let Some(remote) = metrics.remote.get() {
+        text.counter("live_likes_redis_round_trips_total", "Requests to Redis.", read(&remote.round_trips));
+        let help = "Connections to Redis after the first ones.";
+        text.counter("live_likes_redis_reconnects_total", help, read(&remote.reconnects));
+        let help = "Times that changes of other servers were missed, and read.";
+        text.counter("live_likes_redis_gaps_total", help, read(&remote.gaps));
+        text.counter("live_likes_redis_changes_total", "Changes heard of that others made.", read(&remote.changes));
+    }
     text.head("live_likes_refused_total", "counter", "Requests, likes and connections refused, by reason.");
     for (reason, name) in REASONS {
         let labels = format!("{{reason=\"{name}\"}}");
         text.sample("live_likes_refused_total", &labels, read(&refusals.0[reason as usize]));
-    }
-
-    if let Some(remote) = metrics.remote.get() {
-        text.counter("live_likes_redis_round_trips_total", "Requests to Redis.", read(&remote.round_trips));
-        let help = "Connections to Redis after the first.";
-        text.counter("live_likes_redis_reconnects_total", help, read(&remote.reconnects));
-        let help = "Times that changes of others were missed and read.";
-        text.counter("live_likes_redis_gaps_total", help, read(&remote.gaps));
-        text.counter("live_likes_redis_changes_total", "Changes heard of that others made.", read(&remote.changes));
     }
 
     text.some_gauge("process_resident_memory_bytes", "Memory that is resident.", process.resident.map(wide));

@@ -155,7 +155,7 @@ fn bad_usage_ends_with_2_and_touches_nothing() {
         (&["import"], "an argument is missing: `import FILE` is expected"),
         (&["backup"], "an argument is missing: `backup FILE` is expected"),
         (&["health"], "an argument is missing: `health URL` is expected"),
-        (&["health", "127.0.0.1:3000"], "invalid URL `127.0.0.1:3000`: http://HOST:PORT or"),
+        (&["health", "127.0.0.1:3000"], "invalid URL `127.0.0.1:3000`: http://HOST:PORT, http"),
         (&["health", "https://127.0.0.1"], "invalid URL `https://127.0.0.1`"),
         (&["health", "http://user:secret@127.0.0.1"], "invalid URL"),
         (&["health", "/healthz"], "invalid URL `/healthz`"),
@@ -298,13 +298,16 @@ fn saying(text: &'static str) -> SocketAddr {
 #[test]
 fn health_is_0_after_200_alone() {
     let folder = Folder::new();
-    let server = Server::start(&folder, &[]);
+    let server = Server::start(&folder, &["--addr", "unix:likes.sock"]);
     let addr = server.addr;
     for url in [format!("http://{addr}"), format!("http://{addr}/"), format!("http://{addr}/likes?x")] {
         let expected = if url.ends_with("?x") { 1 } else { 0 };
         assert_eq!(run(&folder, &["health", &url]).0, expected, "{url}");
     }
     assert_eq!(done(&folder, &["health", &format!("http://{addr}/healthz")]), "ok\n");
+    let unix = format!("unix:{}", folder.join("likes.sock").display());
+    assert_eq!(done(&folder, &["health", &unix]), "ok\n");
+    assert!(failed(&folder, &["health", "unix:nowhere"]).starts_with("unix:nowhere does not answer: No such file"));
     assert_eq!(done(&folder, &["health", &format!("http://localhost:{}/likes", addr.port())]), "ok\n");
     let missing = format!("http://{addr}/none");
     assert_eq!(failed(&folder, &["health", &missing]), format!("{missing} answers with 404, and not 200"));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// The rooms of `src`, from the top down. A file imports from its own room and from those below it.
-const ROOMS: [&str; 8] = ["server", "websocket", "http", "likes", "store", "limits", "metrics", "error"];
+const ROOMS: [&str; 9] = ["server", "websocket", "http", "likes", "store", "stream", "limits", "metrics", "error"];
 
 fn imports(folder: &Path, room: &str, place: usize, found: &mut usize) {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {

@@ -115,11 +115,17 @@ pub(super) const FLAGS: &[Flag] = &[
     flag!("keep-alive", "SECONDS", limits.keep_alive, seconds, "between two requests [15]"),
     flag!("message-bytes", "BYTES", limits.message_bytes, number, "WebSocket message [4096]"),
     flag!("fragments", "N", limits.fragments, number, "frames of a WebSocket message [64]"),
-    flag!("ping-after", "SECONDS", limits.ping_after, seconds, "silence before a ping [25]"),
+    flag!(
+        "ping-after",
+        "SECONDS",
+        limits.ping_after,
+        seconds,
+        "silence before a ping; between heartbeats of events [25]"
+    ),
     flag!("pong-within", "SECONDS", limits.pong_within, seconds, "for an answer to a ping [10]"),
     flag!("write-deadline", "SECONDS", limits.write_deadline, seconds, "a client may go without reading [10]"),
     flag!("close-within", "SECONDS", limits.close_within, seconds, "for a peer to finish closing [2]"),
-    flag!("posts-per-client", "N", limits.posts_per_client, number, "posts that a WebSocket client may watch [100]"),
+    flag!("posts-per-client", "N", limits.posts_per_client, number, "posts that a client may watch [100]"),
     flag!("likes-per-connection", "N", limits.likes_per_connection, some_number, "likes of one connection [unlimited]"),
     flag!(
         "likes-per-second",

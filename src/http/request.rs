@@ -205,7 +205,8 @@ pub(crate) fn authority(bytes: &[u8]) -> Option<Authority> {
     if let Some(port) = port {
         name += &format!(":{}", port.parse::<u16>().ok()?);
     }
-    name.parse().ok()
+    // Most come in this form, and need no second parse.
+    if name == given.as_str() { Some(given) } else { name.parse().ok() }
 }
 
 /// RFC 9112 section 6: one way to frame a body, and nothing that a second reader could take otherwise.

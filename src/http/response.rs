@@ -53,7 +53,8 @@ impl Response {
     }
 
     pub(crate) fn body(self, kind: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        let mut response = self.field("Content-Type", kind).field("X-Content-Type-Options", "nosniff");
+        let fixed = HeaderValue::from_static; // which allocates nothing
+        let mut response = self.field("Content-Type", fixed(kind)).field("X-Content-Type-Options", fixed("nosniff"));
         response.body = body.into();
         response
     }
@@ -66,7 +67,7 @@ impl Response {
         // Writing to a vector does not fail.
         let _ = write!(bytes, "HTTP/1.1 {} {}\r\nDate: {date}\r\n", self.status, reason.unwrap_or_default());
         for (name, value) in &self.fields {
-            bytes.extend([name.as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+            [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"].iter().for_each(|part| bytes.extend(*part));
         }
         // A 204 has no content by definition; a 304's would be that of the 200 (RFC 9110 section 8.6), as that of a
         // response to HEAD would be, if it is known.

@@ -11,7 +11,7 @@
 
 use crate::{
     likes::dialect::{Dialect, Personal},
-    likes::round::{Mind, Round},
+    likes::round::{Encoded, Mind, Round},
     likes::sync::{Mutex, lock},
     store::change::{Count, Post, VisitorKey},
     stream::Stream,
@@ -207,9 +207,8 @@ impl Outbox {
         }
         slot.waiting = true;
         // A round may have brought something newer of the visitor.
-        if let Some((visitor, liked)) =
-            slot.visitor.as_mut().zip(liked).filter(|(of, _)| of.last.version <= count.version)
-        {
+        let visitor = slot.visitor.as_mut().filter(|visitor| visitor.last.version <= count.version);
+        if let Some((visitor, liked)) = visitor.zip(liked) {
             visitor.note(Mind { liked, version: count.version });
         }
         gate.waiting += 1;
@@ -254,6 +253,7 @@ impl Outbox {
         if let Some((mind, visitor)) = mind {
             visitor.note(mind);
         }
+        slot.newest = newest;
         if !slot.begun {
             return 0;
         }
@@ -263,20 +263,32 @@ impl Outbox {
             return 0;
         }
 
+        // At least the newest, for what it has with it.
         let first = round.first_after(last).min(round.counts().len() - 1);
         let liked = slot.take_liked();
-        let own; // what is told to this client alone
-        let (encoded, skipped) = if liked.is_some() {
-            own = round.encode(self.dialect, first, Personal { liked, boot: None });
-            (&own, 0)
-        } else {
-            (round.encoded(self.dialect), first)
-        };
+        if liked.is_some() {
+            // What is told to this client alone.
+            let encoded = round.encode(self.dialect, first, Personal { liked, boot: None });
+            return self.send_counts(gate, index, &encoded, 0, liked);
+        }
+        self.send_counts(gate, index, round.encoded(self.dialect), first, None)
+    }
+
+    /// Sends counts, but for those that are skipped. What is not sent of them then waits.
+    #[inline]
+    fn send_counts(
+        &self,
+        gate: &mut Gate,
+        index: usize,
+        encoded: &Encoded,
+        skipped: usize,
+        liked: Option<bool>,
+    ) -> u64 {
         let start = encoded.start_of(skipped);
         let bytes = &encoded.bytes[start..];
         let taken = self.send(gate, bytes);
         if taken == bytes.len() {
-            return (round.counts().len() - first) as u64;
+            return (encoded.ends.len() - skipped) as u64;
         }
         if gate.broken {
             return 0;
@@ -539,12 +551,19 @@ pub(crate) mod tests {
             let inner = self.inner.lock().unwrap();
             let mut rest = inner.taken.as_slice();
             let mut frames = Vec::new();
-            while let Some(end) = rest.windows(2).position(|end| end == b"\n\n").filter(|_| rest[0] < 0x80) {
+            while rest.first().is_some_and(|first| *first < 0x80) {
+                let Some(end) = rest.windows(2).position(|end| end == b"\n\n") else { return frames };
                 frames
                     .extend(rest[..end].strip_prefix(b"data: ").map(|data| String::from_utf8_lossy(data).into_owned()));
                 rest = &rest[end + 2..];
             }
+            if rest.first().is_some_and(|first| *first < 0x80) {
+                return frames; // an event whose end is still to come
+            }
             while let [first, length, tail @ ..] = rest {
+                if *first == b'd' {
+                    break; // a part of an event
+                }
                 assert!(first & 0x80 != 0 && *length <= 125, "a whole short frame: {first:#x} {length}");
                 let Some((payload, tail)) = tail.split_at_checked(usize::from(*length)) else { break };
                 let text = String::from_utf8_lossy(payload);

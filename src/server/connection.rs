@@ -87,16 +87,7 @@ fn answer_requests(
             Ok(request) => request,
             Err(RequestError::Ended) => return Ok(Then::End),
             Err(RequestError::Refused(refusal, request)) => {
-                log::debug!("refused a request: {} {}", refusal.status, refusal.problem);
-                let timeout = refusal.status == 408;
-                state.refusals.add(if timeout { Refused::Timeout } else { Refused::BadRequest });
-                let mut response = Response::from(&refusal);
-                if let Some(request) = request {
-                    response = routes::sharing(state, &request)(response);
-                }
-                let response = response.encode(false, false, SystemTime::now());
-                access_log::refused(peer.source, refusal.status, response.len());
-                write(&response)?;
+                write(&refused(state, peer, &refusal, request))?;
                 close_in_stages(stream, due_in(state.limits.close_within));
                 return Ok(Then::End);
             }
@@ -110,7 +101,7 @@ fn answer_requests(
         };
         let answer = match place(state, stream, kind, &mut request, peer) {
             Ok(()) if kind == Kind::Metrics => routes::answer_metrics(state, &request),
-            Ok(()) => routes::answer(state, request, peer),
+            Ok(()) => routes::answer(state, &mut request, peer),
             Err(refusal) => {
                 state.refusals.add(Refused::Connections);
                 Response::from(&refusal).field("Retry-After", "10").into()
@@ -142,8 +133,24 @@ fn answer_requests(
     }
 }
 
+/// The response to a request that is refused before it is answered.
+#[inline(never)] // as above
+fn refused(state: &State, peer: &Peer<'_>, refusal: &Refusal, request: Option<Box<Request>>) -> Vec<u8> {
+    log::debug!("refused a request: {} {}", refusal.status, refusal.problem);
+    let timeout = refusal.status == 408;
+    state.refusals.add(if timeout { Refused::Timeout } else { Refused::BadRequest });
+    let mut response = Response::from(refusal);
+    if let Some(request) = request {
+        response = routes::sharing(state, &request)(response);
+    }
+    let response = response.encode(false, false, SystemTime::now());
+    access_log::refused(peer.source, refusal.status, response.len());
+    response
+}
+
 /// Finds out who sent a request, and takes a place for one that a proxy passes on: until the next, or while what comes of
 /// it is shown. Any other peer has had a place since it came.
+#[inline(never)] // as above
 fn place(
     state: &State,
     stream: &Stream,
@@ -176,10 +183,7 @@ fn watch<'s>(
     let _counted = state.count_watcher(dialect);
     // In JSON nothing is watched before the client says so.
     let registration = if dialect == Dialect::Json { None } else { peer.watched().join(outbox, None).ok() };
-    if state.is_stopping() {
-        // The stop may have told everyone before this one came in.
-        state.close(outbox);
-    }
+    state.close_if_stopping(outbox);
     if dialect == Dialect::Json {
         session.run(early, &mut Watcher::new(state, peer, outbox));
     } else {

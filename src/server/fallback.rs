@@ -4,6 +4,7 @@ use crate::http::{request::Request, response::Response};
 use ::http::header::TRANSFER_ENCODING;
 use std::{
     fmt,
+    mem::take,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -16,12 +17,12 @@ pub(crate) struct Fallback(pub(crate) Arc<Handler>);
 
 impl Fallback {
     /// Asks the host program. Whatever it does, the client gets a response.
-    pub(crate) fn answer(&self, request: Request) -> Response {
-        let mut asked = ::http::Request::new(request.body);
-        *asked.method_mut() = request.method;
-        *asked.uri_mut() = request.target;
+    pub(crate) fn answer(&self, request: &mut Request) -> Response {
+        let mut asked = ::http::Request::new(take(&mut request.body));
+        *asked.method_mut() = take(&mut request.method);
+        *asked.uri_mut() = take(&mut request.target);
         *asked.version_mut() = request.version;
-        *asked.headers_mut() = request.fields;
+        *asked.headers_mut() = take(&mut request.fields);
         asked.headers_mut().remove(TRANSFER_ENCODING); // the body has been decoded
         match catch_unwind(AssertUnwindSafe(|| (self.0)(asked))) {
             Ok(response) if !response.status().is_informational() => response.into(),

@@ -14,7 +14,7 @@ use crate::{
     store::change::{self, ChangeKind, Count, NameError, Post, VisitorKey},
 };
 use ::http::{
-    Method,
+    HeaderValue, Method,
     header::{ORIGIN, REFERER},
 };
 
@@ -160,7 +160,7 @@ fn page_to_show<'r>(request: &'r Request, back: Option<&'r str>) -> Option<&'r s
 }
 
 fn json(object: String) -> Response {
-    Response::new(200).body("application/json", object).field("Cache-Control", "no-store")
+    Response::new(200).body("application/json", object).field("Cache-Control", HeaderValue::from_static("no-store"))
 }
 
 fn several(counts: impl Iterator<Item = (Post, Count, Option<bool>)>) -> Response {

@@ -84,8 +84,8 @@ pub(crate) fn wants_body(state: &State, request: &Request) -> bool {
 
 /// Answers a request. Framing has been judged; now the method is, then the host, then the path.
 #[inline(never)] // what it takes of the stack, reading a request takes again
-pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> Answer {
-    let share = sharing(state, &request);
+pub(crate) fn answer(state: &State, request: &mut Request, peer: &mut Peer<'_>) -> Answer {
+    let share = sharing(state, request);
     match route(state, request, peer) {
         Answer::Response(response) => share(response).into(),
         Answer::Events(head, watched) => Answer::Events(share(head), watched),
@@ -93,7 +93,7 @@ pub(crate) fn answer(state: &State, request: Request, peer: &mut Peer<'_>) -> An
     }
 }
 
-fn route(state: &State, request: Request, peer: &mut Peer<'_>) -> Answer {
+fn route(state: &State, request: &mut Request, peer: &mut Peer<'_>) -> Answer {
     let own = own(state, &request.target);
     let fallback = state.fallback.as_ref().filter(|_| own.is_none() && request.method != Method::CONNECT);
     let is_known = matches!(
@@ -118,7 +118,7 @@ fn route(state: &State, request: Request, peer: &mut Peer<'_>) -> Answer {
         }
         .into();
     };
-    let request = &request;
+    let request = &*request;
     match (path, &request.method) {
         ("", GET | HEAD) => Response::new(308).field("Location", format!("{}/", state.prefix)),
         ("/" | "/index.html", GET | HEAD) => {
@@ -258,7 +258,7 @@ pub(crate) fn sharing<'s>(state: &'s State, request: &Request) -> impl FnOnce(Re
     let allowed = allowed.map(|origin| state.access.shared_with(origin));
     move |mut response| {
         if let Some(vary) = vary {
-            response = response.field("Vary", vary);
+            response = response.field("Vary", HeaderValue::from_static(vary));
         }
         match allowed {
             Some(origin) => response.field("Access-Control-Allow-Origin", origin),

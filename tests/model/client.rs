@@ -141,7 +141,7 @@ impl Client {
             text_frame(&text, &mut frame);
             frame
         };
-        let submit = |likes: Likes| likes.submit(kind, &self.outbox, move |answer, _| encode(answer));
+        let submit = |likes: Likes| likes.submit(kind, &self.outbox, encode);
         if posts.counter(Post::kept(name)).and_then(submit).is_ok() {
             self.taken.fetch_add(1, Ordering::Relaxed);
         }

@@ -147,8 +147,8 @@ pub(super) const COMMANDS: &[Command] = &[
         least: 1,
         most: 1,
         does: "asks a server whether it is healthy",
-        more: "URL is http://HOST:PORT, or has a path in place of /healthz. The exit code is 0 if the answer is 200 within\n\
-               5 seconds, else 1.",
+        more: "URL is http://HOST:PORT, or has a path in place of /healthz, or is unix:FILE. The exit code is 0 if the\n\
+               answer is 200 within 5 seconds, else 1.",
         flags: &[],
         run: health::run,
     },

@@ -1,12 +1,13 @@
 //! A connection to Redis that is made when it is needed, and dropped where its next answer could be the last request's.
 
 use super::Shared;
-use redis::{Client, Cmd, Connection, ErrorKind, RedisError, RedisResult, ServerErrorKind, cmd};
+use redis::{Client, Cmd, Connection, ConnectionAddr, ErrorKind, RedisError, RedisResult, ServerErrorKind, cmd};
 use sha1::{Digest, Sha1};
 use std::{fmt, sync::Arc, time::Duration};
 
-/// How long a connection may take.
+/// How long a connection may take; and one with TLS, for which the certificates of the system are read.
 const CONNECT_WITHIN: Duration = Duration::from_millis(300);
+const CONNECT_WITH_TLS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long Redis may take over an answer. Shorter than the time after which a save counts as hanging, so that an answer
 /// that was lost is asked for again before.
@@ -132,7 +133,9 @@ impl Open {
 fn connect(shared: &Shared) -> Result<Open, Failure> {
     let open = || {
         let client = Client::open(shared.address.connection.clone())?;
-        let mut connection = client.get_connection_with_timeout(CONNECT_WITHIN)?;
+        let is_tls = matches!(shared.address.connection.addr(), ConnectionAddr::TcpTls { .. });
+        let within = if is_tls { CONNECT_WITH_TLS_WITHIN } else { CONNECT_WITHIN };
+        let mut connection = client.get_connection_with_timeout(within)?;
         connection.set_read_timeout(Some(ANSWER_WITHIN))?;
         connection.set_write_timeout(Some(ANSWER_WITHIN))?;
         let told: String = cmd("INFO").arg("server").query(&mut connection)?;
