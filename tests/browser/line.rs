@@ -92,8 +92,8 @@ fn a_connection_that_never_brings_a_count_is_given_up(browser: &Browser) {
     assert_eq!(window.evaluate(LIVE), false);
     window.evaluate("pass(26)");
     assert_eq!(refusing.hear()["type"], "watch", "once more");
-    refusing.say(&json!({ "type": "count", "numLikes": 17, "version": 17, "boot": "a" }));
     refusing.answer_ping();
+    refusing.say(&json!({ "type": "count", "numLikes": 17, "version": 17, "boot": "a" }));
     window.wait_until(LIVE);
     assert_eq!(window.text(NOTE), "");
     window.evaluate("pass(11)");
