@@ -68,6 +68,10 @@ fn main() {
     };
     println!("medians of {PAIRS} pairs, in microseconds a delivery unless it says otherwise");
     run("round: CPU of the sending thread for one count to everyone, beside a bare loop of `send`", round);
+    run(
+        "events: CPU of the sending thread for one count as events, beside the same as WebSocket frames in JSON",
+        events,
+    );
     run("storm: CPU a like and client for a round of 16 likes, beside a fan-out for each like", storm);
     run("lanes: wall time of one count to everyone over two threads, beside one", lanes);
     run(
@@ -81,7 +85,7 @@ fn main() {
 fn round() {
     for clients in [10, 100, 1_000, 4_000] {
         let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
-        let mut fan_out = FanOut::new(&ours.servers);
+        let mut fan_out = FanOut::new(&ours.servers, Dialect::Bare);
         compare(
             &format!("{clients:>6} clients"),
             ("round", &mut || thread_cpu(&ours, || fan_out.round(1, 1))),
@@ -91,10 +95,25 @@ fn round() {
     }
 }
 
+fn events() {
+    for clients in [100, 1_000, 4_000] {
+        let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
+        let mut events = FanOut::new(&ours.servers, Dialect::Events);
+        let mut frames = FanOut::new(&theirs.servers, Dialect::Json);
+        compare(
+            &format!("{clients:>6} clients"),
+            ("events", &mut || thread_cpu(&ours, || events.round(1, 1))),
+            ("frames", &mut || thread_cpu(&theirs, || frames.round(1, 1))),
+            clients,
+        );
+    }
+}
+
 fn storm() {
     for clients in [100, 1_000] {
         let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
-        let (mut rounds, mut fan_outs) = (FanOut::new(&ours.servers), FanOut::new(&theirs.servers));
+        let (mut rounds, mut fan_outs) =
+            (FanOut::new(&ours.servers, Dialect::Bare), FanOut::new(&theirs.servers, Dialect::Bare));
         compare(
             &format!("{clients:>6} clients"),
             ("one round", &mut || thread_cpu(&ours, || rounds.round(16, 1))),
@@ -107,7 +126,8 @@ fn storm() {
 fn lanes() {
     for clients in [500, 1_000, 4_000] {
         let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
-        let (mut two, mut one) = (FanOut::new(&ours.servers), FanOut::new(&theirs.servers));
+        let (mut two, mut one) =
+            (FanOut::new(&ours.servers, Dialect::Bare), FanOut::new(&theirs.servers, Dialect::Bare));
         compare(
             &format!("{clients:>6} clients"),
             ("two lanes", &mut || wall(&ours, || two.round(1, 2))),
@@ -128,7 +148,7 @@ fn lanes() {
 fn writer_threads() {
     for clients in [100, 1_000] {
         let (ours, theirs) = (Sockets::open(clients), Sockets::open(clients));
-        let mut fan_out = FanOut::new(&ours.servers);
+        let mut fan_out = FanOut::new(&ours.servers, Dialect::Bare);
         let (done, all_done) = mpsc::channel();
         let queues: Vec<_> = theirs
             .servers
@@ -167,7 +187,7 @@ fn behind() {
         // Of its own accord the kernel would hold megabytes for each.
         set_socket_recv_buffer_size(socket, 4096).expect("a TCP socket");
     }
-    let mut fan_out = FanOut::new(&ours.servers);
+    let mut fan_out = FanOut::new(&ours.servers, Dialect::Bare);
     // What is on its way can leave room for a little more.
     while theirs.stuff() > 0 {}
     while fan_out.offer_each() < clients || ours.stuff() > 0 {}
@@ -275,10 +295,10 @@ struct FanOut {
 
 impl FanOut {
     /// Registers a client for each socket, and shows it the count 16.
-    fn new(sockets: &[Arc<Stream>]) -> Self {
+    fn new(sockets: &[Arc<Stream>], dialect: Dialect) -> Self {
         const DEADLINE: Duration = Duration::from_secs(3600);
         let audience = Arc::<Audience>::default();
-        let outbox = |socket: &Arc<Stream>| Arc::new(Outbox::new(socket.clone(), DEADLINE, Dialect::Bare, None));
+        let outbox = |socket: &Arc<Stream>| Arc::new(Outbox::new(socket.clone(), DEADLINE, dialect, None));
         let outboxes: Vec<_> = sockets.iter().map(outbox).collect();
         let register = |outbox: &Arc<Outbox>| {
             let registration = audience.join(outbox.clone(), outbox.open(POST.clone(), None));

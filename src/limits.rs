@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use std::{
     fmt::Debug,
+    hash::{BuildHasher, Hasher, RandomState},
     ops::RangeInclusive,
     time::{Duration, Instant},
 };
@@ -61,18 +62,20 @@ pub struct Limits {
     ///
     /// Without it, empty fragments without end would never reach `message_bytes`.
     pub fragments: usize,
-    /// Silence of a WebSocket client after which it is sent a ping. Default 25 s.
+    /// Silence of a WebSocket client after which it is sent a ping; time between two heartbeats of a stream of events.
+    /// Default 25 s.
     ///
     /// Below the 30 to 60 s after which proxies and address translators forget a silent connection.
     pub ping_after: Duration,
-    /// Time that a WebSocket client has to answer a ping, with anything. Default 10 s; past it dropped.
+    /// Time that a WebSocket client has to answer a ping, with anything. Default 10 s; past it dropped. A client of a
+    /// stream of events is dropped where its system acknowledges nothing for this long and `write_deadline` together.
     pub pong_within: Duration,
-    /// Time that a client has to take a whole HTTP response, and time without any progress after which a WebSocket client
+    /// Time that a client has to take a whole HTTP response, and time without any progress after which a client that watches
     /// that does not read is dropped. Default 10 s.
     pub write_deadline: Duration,
     /// Time that a peer has to finish a closing connection. Default 2 s; past it dropped.
     pub close_within: Duration,
-    /// Posts that one WebSocket client may watch. Default 100; past it status 429. From 1 to 100,000.
+    /// Posts that one client may watch. Default 100; past it status 429. From 1 to 100,000.
     pub posts_per_client: usize,
     /// Likes that one connection may send. Unlimited by default; past it close code 1008, or 429 over HTTP.
     pub likes_per_connection: Option<u64>,
@@ -154,6 +157,18 @@ fn within<T: PartialOrd + Debug>(name: &'static str, value: T, range: RangeInclu
     }
     let expected = format!("{:?} to {:?}", range.start(), range.end());
     Err(Error::Limit { name, value: format!("{value:?}"), expected })
+}
+
+/// The standard library seeds its hash maps at random; two seeds are as good a number as any.
+pub(crate) fn random() -> u128 {
+    let seed = || u128::from(RandomState::new().build_hasher().finish());
+    seed() << 64 | seed()
+}
+
+/// A pause of at least half so long, at random, so that several servers do not try again at once.
+pub(crate) fn some_of(pause: Duration) -> Duration {
+    let half = pause / 2;
+    half + half.mul_f64(f64::from(random() as u32) / f64::from(u32::MAX))
 }
 
 /// When a time that begins now is over. One that no clock can tell the end of, such as [`Duration::MAX`], lasts a

@@ -315,6 +315,108 @@ fn a_closed_terminal_stops_it_gracefully() {
     assert_eq!(saved(&folder), 1);
 }
 
+/// Requests with a visitor in each place where one may be, with secrets, and with what would break a line.
+fn ask_for_the_log(addr: SocketAddr) -> Peer {
+    let exchange = |request: &[u8]| {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.write_all(request).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let fields = "Host: localhost\r\nAuthorization: Basic secret\r\nCookie: secret\r\nReferer: http://secret/\r\nConnection: close";
+    let like = format!(
+        "POST /like?post=a&visitor=VISITOR-0123456789 HTTP/1.1\r\n{fields}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: 27\r\n\r\nvisitor=VISITOR-0123456789&"
+    );
+    assert!(exchange(like.as_bytes()).starts_with("HTTP/1.1 400 "), "a text file keeps no posts");
+    assert!(exchange(format!("GET /a\"{{b}}%0a?c HTTP/1.1\r\n{fields}\r\n\r\n").as_bytes()).contains(" 404 "));
+    assert!(exchange(format!("123 /{} HTTP/1.1\r\n{fields}\r\n\r\n", "x".repeat(1000)).as_bytes()).contains(" 501 "));
+    assert!(exchange(b"GET /\x1b\n HTTP\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    Peer::connect(addr)
+}
+
+#[test]
+fn the_access_log_has_each_request_once_and_no_visitor_and_no_secret() {
+    let folder = Folder::new();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0", "--log", "off", "--access-log"]);
+    let (process, addr) = serve(command);
+    let _watcher = ask_for_the_log(addr);
+    process.signal(Signal::TERM);
+    let log = process.end().stderr;
+    for secret in ["VISITOR", "secret", "visitor", "?"] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+    let lines: Vec<_> = log_lines(&log);
+    let long = format!("access: 127.0.0.1 123 /{} 501 ", "x".repeat(255));
+    let expected = [
+        "access: 127.0.0.1 POST /like 400 ",
+        r#"access: 127.0.0.1 GET /a\"{b}%0a 404 "#,
+        &long,
+        "access: 127.0.0.1 - - 400 ",
+        "access: 127.0.0.1 GET /liveLikes 101 ",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{log}");
+    for (line, expected) in lines.iter().zip(expected) {
+        let (bytes, seconds) = line
+            .strip_prefix(expected)
+            .unwrap_or_else(|| panic!("{expected} in {line}"))
+            .split_once(' ')
+            .unwrap_or(("1", "0.1"));
+        assert!(bytes.parse::<u32>().unwrap() > 0 && seconds.parse::<f64>().unwrap() < 60.0, "{line}");
+    }
+}
+
+#[test]
+fn a_log_in_json_is_an_object_a_line() {
+    let folder = Folder::new();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0", "--log-format", "json", "--access-log", "--connections", "900000"]);
+    let (process, addr) = serve(command);
+    let _watcher = ask_for_the_log(addr);
+    process.signal(Signal::TERM);
+    let ended = process.end();
+    let parsed = |text: &str| -> Vec<serde_json::Value> {
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"))).collect()
+    };
+    let said = parsed(&ended.stdout);
+    assert_eq!(said.len(), 1);
+    assert_eq!(said[0]["message"], format!("Live Likes at http://{addr}/ with 0 likes in db.txt"));
+    let lines = parsed(&ended.stderr);
+    for line in &lines {
+        assert!(humantime::parse_rfc3339(line["time"].as_str().unwrap()).is_ok(), "{line}");
+        assert!(line["message"].as_str().is_some_and(|message| !message.contains("VISITOR")), "{line}");
+    }
+    let with = |level: &str| lines.iter().filter(|line| line["level"] == level).collect::<Vec<_>>();
+    assert!(with("warn").iter().any(|line| line["message"].as_str().unwrap().contains("not 900000")), "{lines:?}");
+    assert_eq!(with("info").last().unwrap()["message"], "stopped with 0 likes saved");
+    let access = with("access");
+    assert_eq!(access.len(), 5);
+    let odd = access[1];
+    assert_eq!(
+        (&odd["address"], &odd["method"], &odd["path"]),
+        (&"127.0.0.1".into(), &"GET".into(), &"/a\"{b}%0a".into())
+    );
+    assert_eq!(odd["status"], 404);
+    assert!(odd["bytes"].as_u64().unwrap() > 100 && odd["seconds"].as_f64().unwrap() < 60.0, "{odd}");
+    assert_eq!(access[2]["method"], "123");
+    let keys: Vec<_> = access[3].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["address", "bytes", "level", "message", "status", "time"]);
+}
+
+#[test]
+fn no_request_is_logged_unless_that_is_asked_for() {
+    let folder = Folder::new();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0", "--log", "debug"]);
+    let (process, addr) = serve(command);
+    let _watcher = ask_for_the_log(addr);
+    process.signal(Signal::TERM);
+    let log = process.end().stderr;
+    assert!(!log.contains("access:") && !log.contains("/like ") && !log.contains("VISITOR"), "{log}");
+}
+
 #[test]
 fn each_line_of_the_log_begins_with_the_time() {
     let folder = Folder::new();

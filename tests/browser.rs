@@ -1,9 +1,15 @@
-//! The page in a real browser, against the real server: Chromium, driven over its DevTools protocol.
+//! The page in real browsers, Chromium and Firefox, against the real server.
 //!
 //! Where the server behaves too well to bring about what a page must bear, a [`Puppet`] stands in.
 
+#[macro_use]
+#[path = "support/each_browser.rs"]
+mod each_browser;
+
 #[path = "support/browser.rs"]
 mod browser;
+#[path = "browser/events.rs"]
+mod events;
 #[path = "browser/likes.rs"]
 mod likes;
 #[path = "browser/line.rs"]
@@ -30,9 +36,8 @@ use std::time::Instant;
 use std::{env, fs, thread};
 
 use browser::{Browser, DEADLINE, Window};
-use live_likes::{Likes, Page, Server, StoreLimits};
+use live_likes::{Likes, Limits, Page, Server, StoreLimits};
 use reserved::Reserved;
-use serde_json::json;
 
 const BUTTON: &str = ".tweet__footer__actions__like";
 const COUNT: &str = "#numLikes";
@@ -43,39 +48,40 @@ const NOTE: &str = ".tweet__footer__note";
 const LIVE: &str = "document.querySelector('.tweet__footer__status').dataset.state === 'live'";
 const RECONNECTING: &str = "document.querySelector('.tweet__footer__status').dataset.state === 'reconnecting'";
 
-/// A clock that the test moves: `pass(seconds)` runs the timers that end meanwhile. The waits between
-/// connections and between announcements stay real.
-const CLOCK: &str = "
-  const laterReally = setTimeout, neverReally = clearTimeout, nowReally = Date.now, waiting = new Map();
+/// A clock that the test moves: `pass(seconds)` runs the timers that end meanwhile, `sleep(seconds)` none, as of a
+/// computer that sleeps. The waits between connections, which `NO_WAITS` makes 0, and between announcements stay real.
+const CLOCK: &str = "{
+  const later = setTimeout, never = clearTimeout, now = Date.now, waiting = new Map();
   let ahead = 0, given = 0;
-  Date.now = () => nowReally() + ahead;
-  setTimeout = (run, wait) => {
-    if (run === createWebSocket || wait === 4_000) return laterReally(run, wait);
+  Date.now = () => now() + ahead;
+  const wait = (run, wait, every) => {
     given -= 1;
-    waiting.set(given, { run, at: Date.now() + wait });
+    waiting.set(given, { run, at: Date.now() + wait, every });
     return given;
   };
-  clearTimeout = (timer) => waiting.delete(timer) || neverReally(timer);
-  const pass = (seconds) => {
+  globalThis.setTimeout = (run, ms) => (ms > 0 && ms !== 4_000 ? wait(run, ms) : later(run, ms));
+  globalThis.setInterval = (run, ms) => wait(run, ms, ms);
+  globalThis.clearTimeout = globalThis.clearInterval = (timer) => waiting.delete(timer) || never(timer);
+  globalThis.sleep = (seconds) => { ahead += seconds * 1_000; };
+  globalThis.pass = (seconds) => {
     const end = Date.now() + seconds * 1_000;
     for (;;) {
       const [timer, next] = [...waiting].sort(([, a], [, b]) => a.at - b.at)[0] ?? [];
       if (!next || next.at > end) break;
       ahead += Math.max(0, next.at - Date.now());
-      waiting.delete(timer);
+      if (next.every) next.at += next.every;
+      else waiting.delete(timer);
       next.run();
     }
     ahead += Math.max(0, end - Date.now());
-  };";
+  };
+}";
 
 /// Each connection comes back at once: what is tested is that it comes back.
 const NO_WAITS: &str = "Math.random = () => 0";
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_click_in_one_window_shows_the_count_in_both() {
+fn a_click_in_one_window_shows_the_count_in_both(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let (one, other) = (browser.window(), browser.window());
     one.open(&counter.url());
     other.open(&counter.url());
@@ -91,11 +97,8 @@ fn a_click_in_one_window_shows_the_count_in_both() {
     assert_eq!(other.text(BUTTON), "Like");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_page_reconnects_after_the_server_restarts_and_shows_the_right_count() {
+fn the_page_reconnects_after_the_server_restarts_and_shows_the_right_count(browser: &Browser) {
     let mut counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url()); // with the waits that a reader has
     window.wait_until(LIVE);
@@ -111,19 +114,16 @@ fn the_page_reconnects_after_the_server_restarts_and_shows_the_right_count() {
     assert_eq!(window.text(STATUS), "Live");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_tutorial_s_page_works_unmodified() {
+fn the_tutorial_s_page_works_unmodified(browser: &Browser) {
     let counter = Counter::with_page("16", TUTORIAL);
     let url = counter.url().replace("127.0.0.1", "localhost");
-    let browser = Browser::start();
     let (one, other) = (browser.window(), browser.window());
     // The page shows the answers to its requests whenever they come, also after a newer count.
     let answered = |window: &Window, answers: u32| window.wait_until(&format!("answered === {answers}"));
     for window in [&one, &other] {
         window.before_each_page(
-            "let answered = 0;
-             const json = Response.prototype.json;
+            "globalThis.answered = 0;
+             const { json } = Response.prototype;
              Response.prototype.json = function () {
                const body = json.call(this);
                body.then(() => { answered += 1; });
@@ -149,14 +149,11 @@ fn the_tutorial_s_page_works_unmodified() {
     assert_eq!(one.complaints(), [""; 0]);
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn without_javascript_it_shows_the_count_and_likes_by_a_form() {
+fn without_javascript_it_shows_the_count_and_likes_by_a_form(browser: &Browser) {
     let counter = Counter::start("1041");
     counter.likes().like().expect("a like");
-    let browser = Browser::start();
     let window = browser.window();
-    window.call("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
+    window.allow_scripts(false);
     window.open(&counter.url());
 
     assert_eq!(window.text(COUNT), "1,042");
@@ -167,11 +164,8 @@ fn without_javascript_it_shows_the_count_and_likes_by_a_form() {
     assert_eq!(window.evaluate("location.pathname"), "/");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_page_breaks_no_content_policy_and_has_nothing_to_complain_of() {
+fn the_page_breaks_no_content_policy_and_has_nothing_to_complain_of(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url());
     let policy = "fetch('/').then((answer) => answer.headers.get('Content-Security-Policy'))";
@@ -188,16 +182,15 @@ fn the_page_breaks_no_content_policy_and_has_nothing_to_complain_of() {
     );
     let fetched = "performance.getEntriesByType('resource').map((entry) => entry.name).join(' ')";
     let fetched = window.evaluate(fetched);
-    let fetched = fetched.as_str().expect("addresses").split(' ').filter(|address| !address.ends_with("/favicon.ico"));
-    assert_eq!(fetched.collect::<Vec<_>>(), [counter.url()], "only what this test fetched, and the icon");
+    let own = ["", "favicon.ico", "live-likes.js"].map(|name| counter.url() + name);
+    for address in fetched.as_str().expect("addresses").split(' ') {
+        assert!(own.iter().any(|own| own == address), "{address}");
+    }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_storm_is_announced_politely_and_ends_at_the_exact_count() {
+fn a_storm_is_announced_politely_and_ends_at_the_exact_count(browser: &Browser) {
     const LIKES: u64 = 2_000;
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url());
     window.wait_until(LIVE);
@@ -228,6 +221,18 @@ fn a_storm_is_announced_politely_and_ends_at_the_exact_count() {
     assert!(said <= 2 + took / 4, "{said} announcements in {took} s");
 }
 
+in_each_browser! {
+    a_click_in_one_window_shows_the_count_in_both
+    the_page_reconnects_after_the_server_restarts_and_shows_the_right_count
+    the_tutorial_s_page_works_unmodified
+    a_storm_is_announced_politely_and_ends_at_the_exact_count
+}
+
+in_chromium! {
+    without_javascript_it_shows_the_count_and_likes_by_a_form
+    the_page_breaks_no_content_policy_and_has_nothing_to_complain_of
+}
+
 /// The condition that the page shows this count.
 fn shows(count: &str) -> String {
     format!("document.querySelector('#numLikes').innerText === '{count}'")
@@ -238,6 +243,7 @@ struct Counter {
     folder: PathBuf,
     page: Option<PathBuf>,
     in_database: bool,
+    limits: Limits,
     reserved: Reserved,
     likes: Option<Likes>,
     stop: Box<dyn Fn()>,
@@ -269,8 +275,8 @@ impl Counter {
                 .expect("the page");
             file
         });
-        let (in_database, stop) = (false, Box::new(|| ()));
-        let mut counter = Counter { folder, page, in_database, reserved, likes: None, stop, running: None };
+        let (in_database, limits, stop) = (false, Limits::default(), Box::new(|| ()));
+        let mut counter = Counter { folder, page, in_database, limits, reserved, likes: None, stop, running: None };
         counter.restart();
         counter
     }
@@ -312,7 +318,7 @@ impl Counter {
         let file = self.folder.join(if self.in_database { "likes.db" } else { "db.txt" });
         let store = live_likes::open_store(file, StoreLimits::default()).expect("the store opens");
         let likes = Likes::with_store(store).expect("the store opens");
-        let mut server = Server::new(likes.clone());
+        let mut server = Server::new(likes.clone()).limits(self.limits.clone());
         if let Some(page) = &self.page {
             server = server.page(Page::open(page).expect("the page opens"));
         }

@@ -133,7 +133,8 @@ fn the_count_is_shown_and_then_each_like() {
         let expected = format!(r#"data: {{"type":"count","numLikes":{likes},"version":{version}}}"#);
         assert_eq!((events.line(), events.line()), (Some(expected), Some(String::new())));
     }
-    assert_eq!((sample(&server, "watching"), sample(&server, "frames_total")), (1.0, 4.0));
+    eventually("they are counted", || sample(&server, "frames_total") == 4.0);
+    assert_eq!(sample(&server, "watching"), 1.0);
 }
 
 #[test]
@@ -163,15 +164,17 @@ fn an_event_holds_what_a_websocket_in_json_is_told() {
     let (server, posts) = in_memory(|server| server);
     let mut socket = Client::of_json(server.addr);
     socket.say(&json!({"type": "watch", "post": "p", "visitor": ANNA}).to_string());
+    let mut told = vec![socket.hear()];
     let mut events = Events::open(server.addr, &format!("/likes?post=p&visitor={ANNA}"));
+    assert_eq!(events.line(), Some(format!("data: {}", told[0])));
+    events.line().unwrap();
     for liked in [true, false, true] {
         posts.post("p").unwrap().set_liked(ANNA, liked, None).unwrap();
     }
-    let mut told: Vec<String> = Vec::new();
-    while !told.last().is_some_and(|text| text.contains("\"version\":3")) {
+    while !told[told.len() - 1].contains("\"version\":3") {
         told.push(socket.hear());
     }
-    for text in told {
+    for text in &told[1..] {
         assert_eq!(events.line(), Some(format!("data: {text}")));
         events.line().unwrap();
     }
@@ -207,12 +210,15 @@ fn every_count_is_shown_to_one_that_keeps_up() {
     let likes = posts.post("p").unwrap();
     let mut events = Events::open(server.addr, "/likes?post=p");
     assert_eq!(events.likes(), 0);
-    thread::scope(|scope| {
-        scope.spawn(|| (0..500).for_each(|_| _ = likes.like().unwrap()));
-        for expected in 1..=500 {
-            assert_eq!(events.likes(), expected);
-        }
-    });
+    for first in (1..500).step_by(50) {
+        // Of more than 64 that are saved within a round, it would be shown the newest alone.
+        thread::scope(|scope| {
+            scope.spawn(|| (0..50).for_each(|_| _ = likes.like().unwrap()));
+            for expected in first..first + 50 {
+                assert_eq!(events.likes(), expected);
+            }
+        });
+    }
 }
 
 // --- who asks, and how ---
@@ -226,8 +232,9 @@ fn the_head_alone_is_the_same() {
     stream.read_to_string(&mut head).unwrap();
     let without_date =
         |head: &str| head.lines().filter(|line| !line.starts_with("Date: ")).collect::<Vec<_>>().join("\n");
-    assert_eq!(without_date(&head), without_date(&Events::open(server.addr, "/likes").head));
-    assert_eq!(sample(&server, "frames_total"), 1.0);
+    let mut events = Events::open(server.addr, "/likes");
+    assert_eq!((events.likes(), without_date(&head)), (16, without_date(&events.head)));
+    eventually("one event is counted", || sample(&server, "frames_total") == 1.0);
 }
 
 #[test]
@@ -313,7 +320,8 @@ fn a_page_must_name_itself_and_be_allowed_and_one_that_is_not_may_read_why() {
         assert_eq!(foreign.field("Access-Control-Allow-Origin"), Some("*"));
     }
     let refusals = get(server.addr, "/metrics").sample("refused_total{reason=\"origin\"}");
-    assert_eq!((refusals, sample(&server, "frames_total")), (3.0, 2.0));
+    assert_eq!(refusals, 3.0);
+    eventually("two events are counted", || sample(&server, "frames_total") == 2.0);
 }
 
 #[test]
@@ -361,12 +369,13 @@ fn what_a_client_sends_after_its_request_is_neither_answered_nor_harmful() {
     assert_eq!(events.likes(), 1);
     // Nor is one that sends without an end read, or does it delay anybody.
     let mut flood = Events::open(server.addr, "/likes?post=p");
+    assert_eq!(flood.likes(), 1);
     let sender = flood.stream.get_ref().try_clone().unwrap();
     sender.set_nonblocking(true).unwrap();
     while (&sender).write(&[b'x'; 65_536]).is_ok() {}
     sender.set_nonblocking(false).unwrap();
     likes.like().unwrap();
-    assert_eq!((events.likes(), flood.likes(), flood.likes()), (2, 1, 2));
+    assert_eq!((events.likes(), flood.likes()), (2, 2));
     assert_eq!(server.likes.count(), 0, "no request but the first");
     server.begin_stop();
     assert_eq!(events.last(), None, "it ends well");
@@ -389,7 +398,8 @@ fn a_silent_line_has_a_heartbeat() {
 #[test]
 fn a_stop_ends_the_stream_after_what_is_saved() {
     for likes in 0..10 {
-        let (mut server, posts) = in_memory(|server| server);
+        // A stop shows what is saved for at most as long as a close may take.
+        let (mut server, posts) = with_limits(|limits| limits.close_within = PATIENCE);
         let mut streams: Vec<_> = (0..5).map(|_| Events::open(server.addr, "/likes?post=p")).collect();
         streams.iter_mut().for_each(|events| assert_eq!(events.likes(), 0));
         let counter = posts.post("p").unwrap();

@@ -22,6 +22,8 @@ static LIKES: [[u8; LIKE.len()]; LIKES_A_WRITE] = [LIKE; LIKES_A_WRITE];
 pub enum Role {
     /// Watches over a WebSocket, and likes when told to.
     Watcher,
+    /// Watches by server-sent events.
+    Events,
     /// Connects as a watcher does, but reads nothing after its first count.
     Stuck,
     /// Likes over HTTP.

@@ -67,6 +67,7 @@ struct State {
     count: u64,
     pongs: u64,
     clients: Vec<TcpStream>,
+    streams: Vec<TcpStream>,
     /// The likes and the version of each post, and who watches it.
     posts: HashMap<String, (u64, u64)>,
     watchers: Vec<(String, TcpStream)>,
@@ -108,6 +109,10 @@ impl Fake {
                 "/liveLikes" if self.manner != Manner::IsFull => {
                     drop(state);
                     return if many { self.watch_many(stream) } else { self.watch(stream) };
+                }
+                "/likes" if head.windows(12).any(|window| window == b"event-stream") => {
+                    drop(state);
+                    return self.stream(stream);
                 }
                 "/like" if names.is_empty() => {
                     drop(state);
@@ -173,6 +178,15 @@ impl Fake {
         }
     }
 
+    fn stream(&self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        stream.write_all(b"HTTP/1.1 200 So\r\nContent-Type: text/event-stream\r\n\r\n")?;
+        let mut state = self.state.lock().unwrap();
+        stream.write_all(&event(&state.count.to_string()))?;
+        state.streams.push(stream);
+        Ok(())
+    }
+
     fn like(&self, state: &mut State) -> io::Result<()> {
         state.likes += 1;
         state.count += 1;
@@ -198,6 +212,18 @@ impl Fake {
             Manner::Babbles if now => frame = text("twenty-one"),
             Manner::SendsBinary if now => frame[0] = 0x82,
             _ => {}
+        }
+        let mut events = event(&state.count.to_string());
+        match self.manner {
+            Manner::Pings => events.splice(..0, *b":\n\n").for_each(drop),
+            Manner::Repeats if now => events = events.repeat(2),
+            Manner::Babbles if now => events = event("\"twenty-one\""),
+            Manner::Forgets if state.likes >= FAULTY => events.clear(),
+            _ => {}
+        }
+        for client in &mut state.streams {
+            let pieces = if self.manner == Manner::Dribbles { 1 } else { events.len().max(1) };
+            let _ = events.chunks(pieces).try_for_each(|piece| client.write_all(piece));
         }
         for (id, client) in state.clients.iter_mut().enumerate() {
             let pieces = if self.manner == Manner::Dribbles { 1 } else { frame.len() };
@@ -281,6 +307,10 @@ fn told(kind: &str, post: &str, (likes, version): (u64, u64)) -> Vec<u8> {
     text(&format!(r#"{{"type":"{kind}","post":"{post}","numLikes":{likes}{liked},"version":{version}}}"#))
 }
 
+fn event(count: &str) -> Vec<u8> {
+    format!("data: {{\"type\":\"count\",\"numLikes\":{count}}}\n\n").into_bytes()
+}
+
 fn text(text: &str) -> Vec<u8> {
     [&[0x81, text.len() as u8], text.as_bytes()].concat()
 }
@@ -357,6 +387,21 @@ fn pings_are_answered() {
     let (fake, addr) = Fake::start(Manner::Pings);
     assert_eq!(load(addr, STORM).0, None);
     assert_eq!(fake.state.lock().unwrap().pongs, 5 * 200);
+}
+
+#[test]
+fn events_are_judged_as_frames_are() {
+    let flags = format!("{CLOSED} --events 3");
+    for (manner, kind) in [
+        (Manner::Honest, None),
+        (Manner::Dribbles, None),
+        (Manner::Pings, None),
+        (Manner::Repeats, Some(Kind::Repeated)),
+        (Manner::Babbles, Some(Kind::Malformed)),
+        (Manner::Forgets, Some(Kind::Lost)),
+    ] {
+        assert_eq!(verdict(manner, &format!("{flags} {BRIEFLY}")), kind, "{manner:?}");
+    }
 }
 
 #[test]

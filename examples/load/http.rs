@@ -26,6 +26,11 @@ pub fn upgrade(addr: SocketAddr, many: bool) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Asks for the count as server-sent events.
+pub fn events(addr: SocketAddr) -> Vec<u8> {
+    format!("GET /likes HTTP/1.1\r\nHost: {addr}\r\nAccept: text/event-stream\r\n\r\n").into_bytes()
+}
+
 /// One like over HTTP, with this query or none.
 pub fn put(addr: SocketAddr, query: &str) -> Vec<u8> {
     format!("PUT /like{query} HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 0\r\n\r\n").into_bytes()
@@ -53,6 +58,40 @@ pub fn upgraded(bytes: &[u8]) -> std::result::Result<Option<usize>, String> {
         Some(other) => Err(format!("the handshake was answered with the wrong key, {other}")),
         None => Err("the handshake was answered without a key".to_owned()),
     }
+}
+
+/// The same for a stream of events.
+///
+/// # Errors
+///
+/// When it is none: the reason.
+pub fn streamed(bytes: &[u8]) -> std::result::Result<Option<usize>, String> {
+    let mut headers = [EMPTY_HEADER; 32];
+    let mut response = Response::new(&mut headers);
+    let Status::Complete(head) = response.parse(bytes).map_err(|error| format!("not HTTP: {error}"))? else {
+        return Ok(None);
+    };
+    match (response.code, header(&response, "Content-Type")) {
+        (Some(200), Some("text/event-stream")) => Ok(Some(head)),
+        (code, kind) => Err(format!("{} and {}", code.unwrap_or_default(), kind.unwrap_or("no type"))),
+    }
+}
+
+/// The first event or comment, up to its empty line: the count in it, if it is an event, and its length; `None` while
+/// it is not all there.
+///
+/// # Errors
+///
+/// When it is neither: the reason.
+pub fn event(bytes: &[u8]) -> std::result::Result<Option<(Option<u64>, usize)>, String> {
+    let Some(end) = bytes.windows(2).position(|window| window == b"\n\n") else { return Ok(None) };
+    let (line, length) = (&bytes[..end], end + 2);
+    if line.starts_with(b":") {
+        return Ok(Some((None, length)));
+    }
+    let object = line.strip_prefix(b"data: ").and_then(|data| serde_json::from_slice(data).ok());
+    let object: Value = object.ok_or_else(|| format!("no event: {}", line.escape_ascii()))?;
+    Ok(Some((Some(count(&object)?), length)))
 }
 
 /// The object in the answer to a like or to `GET /likes`, and the answer's length; `None` while it is not all there.

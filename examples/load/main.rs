@@ -51,6 +51,7 @@ fn main() -> ExitCode {
     report.insert("addr".into(), options.addr.to_string().into());
     for (name, number) in [
         ("clients", options.clients as u64),
+        ("events", options.events as u64),
         ("likers", options.likers as u64),
         ("stuck", options.stuck as u64),
         ("connections", options.connections as u64),

@@ -19,7 +19,8 @@ Modes:
 
 Flags:
     --addr ADDR         the server, an address or URL of this machine          [http://127.0.0.1:3000/]
-    --clients N         watching WebSocket clients                             [1000; put: 0]
+    --clients N         watching clients                                       [1000; put: 0]
+    --events N          of them, so many watch by server-sent events, the others by WebSocket [0]
     --likers N          how many of them like, in turn                         [1; storm: 100]
     --stuck N           clients more that connect but never read               [0]
     --likes N           likes to send                                          [100; storm, put: 10000]
@@ -70,6 +71,7 @@ pub struct Options {
     pub mode: Mode,
     pub addr: SocketAddr,
     pub clients: usize,
+    pub events: usize,
     pub likers: usize,
     pub stuck: usize,
     pub likes: u64,
@@ -99,13 +101,14 @@ impl Options {
         let mut addr = SocketAddr::from(([127, 0, 0, 1], 3000));
         let (mut clients, mut likers, mut stuck, mut likes, mut warmup) = (None, None, 0, None, None);
         let (mut connections, mut hold, mut pid, mut sources) = (None, Duration::ZERO, None, None);
-        let (mut posts, mut watch, mut skew) = (0, None, None);
+        let (mut posts, mut watch, mut skew, mut events) = (0, None, None, 0);
         let (mut connecting, mut timeout, mut strict, mut burst) = (64, Duration::from_secs(60), true, 1);
         while let Some(flag) = parser.next()? {
             match flag {
                 Long("mode") => mode = parser.value()?.parse_with(named)?,
                 Long("addr") => addr = parser.value()?.parse_with(loopback)?,
                 Long("clients") => clients = Some(parser.value()?.parse()?),
+                Long("events") => events = parser.value()?.parse()?,
                 Long("likers") => likers = Some(parser.value()?.parse()?),
                 Long("stuck") => stuck = parser.value()?.parse()?,
                 Long("likes") => likes = Some(parser.value()?.parse()?),
@@ -147,6 +150,9 @@ impl Options {
         if posts > 0 && matches!(mode, Mode::Closed | Mode::Steady) {
             return Err("--posts is for storm, connect and put".into());
         }
+        if events > clients.saturating_sub(likers) || events > 0 && posts > 0 {
+            return Err("--events must be at most the --clients that do not like, and is for one count".into());
+        }
         if posts > 0 && (stuck > 0 || mode == Mode::Put && clients > 0) {
             return Err("--stuck, and --clients of put, are for one count".into());
         }
@@ -171,6 +177,7 @@ impl Options {
             mode,
             addr,
             clients,
+            events,
             likers,
             stuck,
             likes,
@@ -243,6 +250,8 @@ mod tests {
         assert!(parse("--addr 192.0.2.1:80").unwrap_err().contains("not an address of this machine"));
         assert!(parse("--mode flood").unwrap_err().contains("the modes are"));
         assert!(parse("--clients 5 --likers 6").unwrap_err().contains("1 to 5"));
+        assert!(parse("--clients 5 --events 5").unwrap_err().contains("--events must be"));
+        assert!(parse("--mode storm --posts 5 --likers 1 --events 1").unwrap_err().contains("--events must be"));
         assert!(parse("--mode steady --likers 2").unwrap_err().contains("1 to 1"));
         assert!(parse("--posts 5").unwrap_err().contains("for storm"));
         assert!(parse("--mode storm --posts 5 --watch 6").unwrap_err().contains("--watch must be"));

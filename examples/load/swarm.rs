@@ -76,6 +76,7 @@ pub struct Crowd {
     sending: Vec<usize>,
     request: Vec<u8>,
     upgrade: Vec<u8>,
+    stream: Vec<u8>,
     buffer: Vec<u8>,
 }
 
@@ -113,6 +114,7 @@ impl Swarm {
                 sending: Vec::new(),
                 request: http::put(options.addr, ""),
                 upgrade: http::upgrade(options.addr, many),
+                stream: http::events(options.addr),
                 buffer: vec![0; 64 * 1024],
             },
         })
@@ -132,7 +134,8 @@ impl Swarm {
             {
                 let id = self.crowd.clients.len();
                 let role = match id {
-                    _ if id < options.clients => Role::Watcher,
+                    _ if id < options.clients - options.events => Role::Watcher,
+                    _ if id < options.clients => Role::Events,
                     _ if id < options.clients + options.stuck => Role::Stuck,
                     _ => Role::Put,
                 };
@@ -256,7 +259,9 @@ impl Swarm {
     pub fn leave(&mut self) {
         for client in &mut self.crowd.clients {
             if matches!(client.phase, Phase::Open | Phase::Still) && client.role != Role::Put && client.is_flushed() {
-                client.queue(&frame::close());
+                if client.role != Role::Events {
+                    client.queue(&frame::close());
+                }
                 // They leave anyway.
                 let _ = client.flush();
             }
@@ -373,7 +378,7 @@ impl Crowd {
                     self.arrivals.push(client.began.elapsed());
                 } else {
                     client.phase = Phase::Upgrading;
-                    client.queue(&self.upgrade);
+                    client.queue(if client.role == Role::Events { &self.stream } else { &self.upgrade });
                     self.flush(id)?;
                 }
             }
@@ -440,10 +445,15 @@ impl Crowd {
         if client.role == Role::Put {
             return self.take_answers(id, bytes);
         }
+        let by_events = client.role == Role::Events;
         if client.phase != Phase::Upgrading {
-            return self.take_frames(id, bytes);
+            return if by_events { self.take_events(id, bytes) } else { self.take_frames(id, bytes) };
         }
-        match http::upgraded(bytes) {
+        match if by_events { http::streamed(bytes) } else { http::upgraded(bytes) } {
+            Ok(Some(head)) if by_events => {
+                client.phase = Phase::Open;
+                Ok(head + self.take_events(id, &bytes[head..])?)
+            }
             Ok(Some(head)) => {
                 client.phase = Phase::Open;
                 for frame in client.watched.iter().map(Watched::watch).collect::<Vec<_>>() {
@@ -454,7 +464,7 @@ impl Crowd {
             }
             Ok(None) if bytes.len() < HEAD_LIMIT => Ok(0),
             Ok(None) => Err(Failure::setup(format!("client {id} was answered with an endless head"))),
-            Err(reason) => Err(Failure::setup(format!("client {id} was not upgraded: {reason}"))),
+            Err(reason) => Err(Failure::setup(format!("client {id} was not let in: {reason}"))),
         }
     }
 
@@ -500,6 +510,26 @@ impl Crowd {
                 }
             };
             taken += length;
+        }
+    }
+
+    fn take_events(&mut self, id: usize, bytes: &[u8]) -> Result<usize> {
+        let mut taken = 0;
+        loop {
+            match http::event(&bytes[taken..]) {
+                Ok(None) => return Ok(taken),
+                Ok(Some((count, length))) => {
+                    if let Some(count) = count {
+                        self.shown(id, count)?;
+                    }
+                    taken += length;
+                }
+                Err(reason) => {
+                    self.clients[id].phase = Phase::Gone;
+                    self.checker.breach(Kind::Malformed, format!("client {id} was sent {reason}"))?;
+                    return Ok(bytes.len());
+                }
+            }
         }
     }
 

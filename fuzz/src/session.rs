@@ -164,6 +164,9 @@ impl House {
                     Err(e) if e.kind() != ErrorKind::WouldBlock => panic!("it broke off: {e}"),
                     _ => {}
                 }
+                if stream_begins(&answers).is_some() {
+                    break; // what comes after its request is not read
+                }
                 looks += 1;
                 if looks > 20 {
                     thread::yield_now();
@@ -173,7 +176,16 @@ impl House {
         drop(server);
         client.set_nonblocking(false).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
-        client.read_to_end(&mut answers).expect("a connection ends in order");
+        // A stream has no end of its own. Once it has begun, the peer breaks off.
+        let mut bytes = [0; 4096];
+        while !stream_begins(&answers).is_some_and(|start| answers[start..].windows(2).any(|end| end == b"\n\n")) {
+            match client.read(&mut bytes).expect("a connection ends in order") {
+                0 => break,
+                read => answers.extend(&bytes[..read]),
+            }
+        }
+        rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+        drop(client);
         self.served.recv().expect("the server panicked");
         answers
     }
@@ -237,6 +249,13 @@ impl House {
         assert!(came.is_empty(), "answered without being asked: {}", came.escape_ascii());
         outcome
     }
+}
+
+/// Where the events begin, if it is they that came last.
+fn stream_begins(answers: &[u8]) -> Option<usize> {
+    let kind = b"\r\nContent-Type: text/event-stream\r\n";
+    let field = answers.windows(kind.len()).position(|window| window == kind)?;
+    Some(field + 4 + answers[field..].windows(4).position(|end| end == b"\r\n\r\n")?)
 }
 
 /// What a client of bare numbers is shown.
@@ -334,7 +353,19 @@ fn accounted(found: &Found, mut answer: Answer, before: u64, likes: &mut u64) ->
         ("/metrics", 200) => answer.body.clear(),
         _ => {}
     }
-    if answer.status == 200 && matches!(found.path(), "/like" | "/likes") && !found.is("HEAD") {
+    if answer.streams() {
+        assert!(found.path() == "/likes" && found.request.accepts("text/event-stream") && answer.closes, "{found:?}");
+        let body = String::from_utf8(std::mem::take(&mut answer.body)).unwrap();
+        if !found.is("HEAD") {
+            // The peer's end may be answered with a heartbeat.
+            let event = body.strip_suffix(":\n\n").unwrap_or(&body);
+            let data = event.strip_prefix("data: ").and_then(|event| event.strip_suffix("\n\n"));
+            let told: Value = serde_json::from_str(data.expect("an event")).unwrap();
+            let likes = before + *likes;
+            let expected = json!({"type": "count", "numLikes": likes, "version": likes, "boot": told["boot"]});
+            assert_eq!(told, expected);
+        }
+    } else if answer.status == 200 && matches!(found.path(), "/like" | "/likes") && !found.is("HEAD") {
         // Where parameters are given, more may follow.
         let body = std::mem::take(&mut answer.body);
         let rest = body.strip_prefix(format!("{{\"numLikes\":{}", before + *likes).as_bytes());
@@ -362,14 +393,21 @@ impl Answer {
         let all = |name: &str| fields.iter().filter(|field| field.0 == name).map(|field| &field.1).collect::<Vec<_>>();
         let has_body = status >= 200 && !matches!(status, 204 | 304);
         let lengths = all("content-length");
-        assert_eq!(lengths.len(), usize::from(has_body), "{fields:?}");
+        let streams = all("content-type").iter().any(|value| value.as_str() == "text/event-stream");
+        assert_eq!(lengths.len(), usize::from(has_body && !streams), "{fields:?}");
         assert_eq!(all("date").len(), usize::from(status >= 200), "{fields:?}");
-        let body = lengths.first().filter(|_| !to_head).map_or(0, |length| length.parse().unwrap());
+        let whole = if streams { bytes.len() - length } else { 0 };
+        let body = lengths.first().filter(|_| !to_head).map_or(whole, |length| length.parse().unwrap());
         let closes = all("connection").iter().any(|value| value.as_str() == "close");
         let body = bytes[length..length + body].to_vec();
         *bytes = &bytes[length + body.len()..];
         let same = |field: &(String, String)| !matches!(field.0.as_str(), "date" | "content-length");
         Self { status, fields: fields.into_iter().filter(same).collect(), body, closes }
+    }
+
+    /// Whether it is a stream of events.
+    fn streams(&self) -> bool {
+        self.fields.contains(&("content-type".to_owned(), "text/event-stream".to_owned()))
     }
 }
 

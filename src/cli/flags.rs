@@ -1,12 +1,12 @@
 //! All flags, in one table: a row names, explains and reads a flag and its environment variable.
 
-use super::{Addr, Settings, commands::COMMANDS};
+use super::{Addr, Settings, commands::COMMANDS, logger::Format};
 use std::{fmt::Write, path::PathBuf, str::FromStr, time::Duration};
 
 /// A flag. Its environment variable is `LIVE_LIKES_` and its name in capitals.
 pub(super) struct Flag {
     pub(super) name: &'static str,
-    /// What the help calls its value: `FILE`.
+    /// What the help calls its value: `FILE`. A switch has none.
     pub(super) value: &'static str,
     pub(super) help: &'static str,
     /// Reads a value into the settings.
@@ -43,7 +43,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "FILE",
         db,
         file,
-        "where likes are kept: *.db for many posts, in SQLite; else a text file for one [db.txt]"
+        "where likes are kept: *.db for many posts, in SQLite; redis://HOST:PORT/DB for several servers; else a text file for one [db.txt]"
     ),
     flag!(
         "posts",
@@ -52,8 +52,8 @@ pub(super) const FLAGS: &[Flag] = &[
         some_file,
         "the posts that may exist, one a line; * at the end of one for any ending"
     ),
-    flag!("max-posts", "N", store.posts, number, "posts kept in *.db [100000]"),
-    flag!("max-visitors", "N", store.visitors, number, "visitors kept in *.db, for each post anew [10000000]"),
+    flag!("max-posts", "N", store.posts, number, "posts kept in *.db or Redis [100000]"),
+    flag!("max-visitors", "N", store.visitors, number, "visitors kept in *.db or Redis, for each post anew [10000000]"),
     flag!("page", "FILE", page, some_file, "page to serve in place of the built-in one"),
     flag!(
         "allow-host",
@@ -90,7 +90,9 @@ pub(super) const FLAGS: &[Flag] = &[
         names,
         "origin whose pages may show the page in a frame, or *; may be repeated, or a list"
     ),
-    flag!("log", "LEVEL", log, level, "off, error, warn, info or debug, to standard error [info]"),
+    flag!("log", "LEVEL", log.level, level, "off, error, warn, info or debug, to standard error [info]"),
+    flag!("log-format", "FORMAT", log.format, format, "text, or json: an object a line [text]"),
+    flag!("access-log", "", log.access, switch, "log each request too: address, method, path, status, bytes, seconds"),
     flag!("connections", "N", limits.connections, number, "connections held at once [10000]"),
     flag!(
         "connections-per-address",
@@ -113,11 +115,17 @@ pub(super) const FLAGS: &[Flag] = &[
     flag!("keep-alive", "SECONDS", limits.keep_alive, seconds, "between two requests [15]"),
     flag!("message-bytes", "BYTES", limits.message_bytes, number, "WebSocket message [4096]"),
     flag!("fragments", "N", limits.fragments, number, "frames of a WebSocket message [64]"),
-    flag!("ping-after", "SECONDS", limits.ping_after, seconds, "silence before a ping [25]"),
+    flag!(
+        "ping-after",
+        "SECONDS",
+        limits.ping_after,
+        seconds,
+        "silence before a ping; between heartbeats of events [25]"
+    ),
     flag!("pong-within", "SECONDS", limits.pong_within, seconds, "for an answer to a ping [10]"),
     flag!("write-deadline", "SECONDS", limits.write_deadline, seconds, "a client may go without reading [10]"),
     flag!("close-within", "SECONDS", limits.close_within, seconds, "for a peer to finish closing [2]"),
-    flag!("posts-per-client", "N", limits.posts_per_client, number, "posts that a WebSocket client may watch [100]"),
+    flag!("posts-per-client", "N", limits.posts_per_client, number, "posts that a client may watch [100]"),
     flag!("likes-per-connection", "N", limits.likes_per_connection, some_number, "likes of one connection [unlimited]"),
     flag!(
         "likes-per-second",
@@ -200,6 +208,24 @@ fn level(field: &mut log::LevelFilter, text: &str) -> Read {
     Ok(())
 }
 
+fn format(field: &mut Format, text: &str) -> Read {
+    *field = match text {
+        "text" => Format::Text,
+        "json" => Format::Json,
+        _ => return Err("text or json"),
+    };
+    Ok(())
+}
+
+fn switch(field: &mut bool, text: &str) -> Read {
+    *field = match text {
+        "on" => true,
+        "off" => false,
+        _ => return Err("on or off"),
+    };
+    Ok(())
+}
+
 fn number<T: FromStr>(field: &mut T, text: &str) -> Read {
     *field = text.parse().map_err(|_| "a whole number")?;
     Ok(())
@@ -216,6 +242,11 @@ fn seconds(field: &mut Duration, text: &str) -> Read {
 }
 
 impl Flag {
+    /// Whether its name alone turns something on.
+    pub(super) fn is_switch(&self) -> bool {
+        self.value.is_empty()
+    }
+
     /// The name of its environment variable.
     pub(super) fn variable(&self) -> String {
         format!("LIVE_LIKES_{}", self.name.to_ascii_uppercase().replace('-', "_"))

@@ -3,6 +3,7 @@
 use super::{
     commands::{COMMANDS, Command, Invocation},
     flags::{FLAGS, Flag, PORT, help, lines},
+    logger,
 };
 use lexopt::Arg;
 use live_likes::{Error, Limits, StoreLimits};
@@ -52,7 +53,7 @@ pub(crate) struct Settings {
     pub(crate) trusted_proxies: Vec<String>,
     pub(crate) forwarded_header: Option<String>,
     pub(crate) allow_frames: Vec<String>,
-    pub(crate) log: log::LevelFilter,
+    pub(crate) log: logger::Settings,
     pub(crate) limits: Limits,
 }
 
@@ -71,7 +72,7 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             forwarded_header: None,
             allow_frames: Vec::new(),
-            log: log::LevelFilter::Info,
+            log: logger::Settings::DEFAULT,
             limits: Limits::default(),
         }
     }
@@ -104,8 +105,13 @@ pub(crate) fn parse(
                 let flag =
                     FLAGS.iter().find(|flag| flag.name == name).ok_or_else(|| format!("unknown flag --{name}"))?;
                 let source = format!("--{name}");
-                // Without one, the value that is missing is empty.
-                set(&mut settings, flag, &source, &parser.value().unwrap_or_default())?;
+                // Without one, the value that is missing is empty; that of a switch is `on`.
+                let value = if flag.is_switch() {
+                    parser.optional_value().unwrap_or_else(|| "on".into())
+                } else {
+                    parser.value().unwrap_or_default()
+                };
+                set(&mut settings, flag, &source, &value)?;
                 given.push(flag.name);
             }
             Arg::Short(name) => return Err(format!("unknown flag -{name}")),
@@ -198,13 +204,32 @@ mod tests {
                 "CIDR" | "NAME" | "FILE" | "ORIGIN" => "other.example",
                 "MODE" => "600",
                 "LEVEL" => "debug",
+                "FORMAT" => "json",
+                "" => "on",
                 _ => "300",
             };
-            let by_flag = settings(&[&format!("--{}", flag.name), value], &[]).unwrap();
+            let by_flag = match flag.is_switch() {
+                true => settings(&[&format!("--{}", flag.name)], &[]),
+                false => settings(&[&format!("--{}", flag.name), value], &[]),
+            };
+            let by_flag = by_flag.unwrap();
             let by_variable = settings(&[], &[(&flag.variable(), value)]).unwrap();
             assert_ne!(by_flag, Settings::default(), "{}", flag.name);
             assert_eq!(by_flag, by_variable, "{}", flag.name);
         }
+    }
+
+    #[test]
+    fn a_switch_is_turned_on_by_its_name_and_off_by_a_value() {
+        let access = |arguments: &[&str], value| {
+            settings(arguments, &[("LIVE_LIKES_ACCESS_LOG", value)]).map(|settings| settings.log.access)
+        };
+        assert_eq!(access(&["--access-log", "--log", "off"], ""), Ok(true));
+        assert_eq!(access(&["--access-log=off"], "on"), Ok(false));
+        assert_eq!([access(&[], "on"), access(&[], "off")], [Ok(true), Ok(false)]);
+        assert!(access(&["--access-log", "on"], "").unwrap_err().contains("unexpected argument `on`"));
+        let told = "invalid value `maybe` for LIVE_LIKES_ACCESS_LOG: expected on or off";
+        assert_eq!(access(&[], "maybe").unwrap_err(), told);
     }
 
     #[test]
@@ -251,6 +276,7 @@ mod tests {
             (&["--keep-alive", "1e99"], "for --keep-alive"),
             (&["--likes-per-second", "0"], "invalid value `0` for --likes-per-second: expected 1"),
             (&["--log", "loud"], "invalid value `loud` for --log: expected off, error, warn, info or debug"),
+            (&["--log-format", "xml"], "invalid value `xml` for --log-format: expected text or json"),
             (&["--db", ""], "--db needs a value: FILE"),
             (&["--db"], "--db needs a value: FILE"),
             (&["--nonsense"], "unknown flag --nonsense"),

@@ -38,6 +38,13 @@ impl Batch {
     /// Adds a change, of one like at most; returns where it is.
     pub(crate) fn add(&mut self, post: &Post, kind: ChangeKind) -> usize {
         if let ChangeKind::Likes(_) = kind {
+            // With one counter it is always the last.
+            if let Some(Change { post: last, kind: ChangeKind::Likes(likes) }) = self.changes.last_mut()
+                && last.is(post)
+            {
+                *likes += 1;
+                return self.changes.len() - 1;
+            }
             if let Some(&place) = self.places.get(post) {
                 if let ChangeKind::Likes(likes) = &mut self.changes[place].kind {
                     *likes += 1;

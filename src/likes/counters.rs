@@ -2,14 +2,17 @@
 //! store alone.
 
 use crate::{
-    likes::{audience::Audience, round::Steps, sync::Arc},
+    likes::{InUse, audience::Audience, round::Steps, sync::Arc},
     store::change::{Count, Post, VisitorKey},
 };
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, sync::Weak, time::Instant};
 
 /// The counters in use, and which of them have something to be shown.
 #[derive(Default)]
 pub(crate) struct Counters {
+    /// The one that is always in use, since not every store can be read later. Apart, so that whoever has no other looks
+    /// nothing up.
+    default: Counter,
     in_use: HashMap<Post, Counter>,
     changed: Vec<Post>,
     /// Since when the first of them has been waiting to be shown, and the first of those that are being shown.
@@ -27,10 +30,10 @@ struct Counter {
     count: Option<Count>,
     /// Changes that are on their way to the store.
     pending: u64,
-    /// How many handles there are.
-    handles: usize,
-    /// What is saved and not shown.
-    steps: Steps,
+    /// What all handles share, if there are any.
+    handle: Weak<InUse>,
+    /// What is saved and not shown, if there is any.
+    steps: Option<Box<Steps>>,
     audience: Arc<Audience>,
 }
 
@@ -42,26 +45,30 @@ pub(crate) struct News {
 }
 
 impl Counters {
-    /// Notes a handle of a counter. Returns the post, of which one copy serves all; those who are shown it; and whether
-    /// its count is known.
-    pub(crate) fn hold(&mut self, post: &Post) -> (Post, Arc<Audience>, bool) {
-        let entry = self.in_use.entry(post.clone());
-        let post = entry.key().clone();
-        let counter = entry.or_default();
-        counter.handles += 1;
-        (post, counter.audience.clone(), counter.count.is_some())
+    fn find(&self, post: &Post) -> Option<&Counter> {
+        if post.is_default() { Some(&self.default) } else { self.in_use.get(post) }
     }
 
-    /// Notes that a handle is gone.
-    pub(crate) fn release(&mut self, post: &Post) {
-        if let Some(counter) = self.in_use.get_mut(post) {
-            counter.handles -= 1;
-        }
-        self.remove_unused(post);
+    fn find_mut(&mut self, post: &Post) -> Option<&mut Counter> {
+        if post.is_default() { Some(&mut self.default) } else { self.in_use.get_mut(post) }
     }
 
-    fn remove_unused(&mut self, post: &Post) {
-        let unused = |counter: &Counter| counter.handles == 0 && counter.pending == 0 && counter.steps.is_empty();
+    fn find_or_add(&mut self, post: &Post) -> &mut Counter {
+        if post.is_default() { &mut self.default } else { self.in_use.entry(post.clone()).or_default() }
+    }
+
+    /// Returns the handle of a counter, which `make` makes where there is none; and whether its count is known.
+    pub(crate) fn hold(&mut self, post: &Post, make: impl FnOnce(Arc<Audience>) -> InUse) -> (Arc<InUse>, bool) {
+        let counter = self.find_or_add(post);
+        let handle = counter.handle.upgrade().unwrap_or_else(|| Arc::new(make(counter.audience.clone())));
+        counter.handle = Arc::downgrade(&handle);
+        (handle, counter.count.is_some())
+    }
+
+    /// Forgets a counter that is not in use any more.
+    pub(crate) fn remove_unused(&mut self, post: &Post) {
+        let unused =
+            |counter: &Counter| counter.handle.strong_count() == 0 && counter.pending == 0 && counter.steps.is_none();
         if self.in_use.get(post).is_some_and(unused) {
             self.in_use.remove(post);
         }
@@ -69,10 +76,7 @@ impl Counters {
 
     /// Notes that a change is on its way; not where the count could become larger than the largest number.
     pub(crate) fn expect(&mut self, post: &Post) -> bool {
-        let counter = match self.in_use.get_mut(post) {
-            Some(counter) => counter,
-            None => self.in_use.entry(post.clone()).or_default(),
-        };
+        let counter = self.find_or_add(post);
         let likes = counter.count.unwrap_or_default().likes.checked_add(counter.pending);
         let has_room = likes.is_some_and(|likes| likes < u64::MAX);
         counter.pending += u64::from(has_room);
@@ -81,7 +85,7 @@ impl Counters {
 
     /// Notes that so many changes are not on their way any more.
     pub(crate) fn forget(&mut self, post: &Post, changes: u64) {
-        if let Some(counter) = self.in_use.get_mut(post) {
+        if let Some(counter) = self.find_mut(post) {
             counter.pending -= changes;
         }
         self.remove_unused(post);
@@ -89,36 +93,58 @@ impl Counters {
 
     /// The count of a counter in use, if it is known.
     pub(crate) fn get(&self, post: &Post) -> Option<Count> {
-        self.in_use.get(post).and_then(|counter| counter.count)
+        self.find(post).and_then(|counter| counter.count)
     }
 
     /// Whether nobody has ever liked a post, nor is just about to.
     pub(crate) fn is_unliked(&self, post: &Post) -> bool {
         let never = |counter: &Counter| counter.count.unwrap_or_default().version == 0 && counter.pending == 0;
-        self.in_use.get(post).is_none_or(never)
+        self.find(post).is_none_or(never)
     }
 
     /// Notes a count as it was read from the store, unless one is known: what is saved after that is shown by
     /// [`raise`](Self::raise) to those who have been shown it.
     pub(crate) fn know(&mut self, post: &Post, count: Count) {
-        if let Some(counter) = self.in_use.get_mut(post) {
+        if let Some(counter) = self.find_mut(post) {
             counter.count.get_or_insert(count);
         }
     }
 
-    /// Notes a count that is saved, the last of so many likes; and whose it was, if that is known.
-    pub(crate) fn raise(&mut self, post: &Post, count: Count, likes: u64, mind: Option<(VisitorKey, bool)>) {
-        let Some(counter) = self.in_use.get_mut(post) else { return };
-        if counter.count.is_some_and(|known| known.version >= count.version) {
-            return;
+    /// Notes a count that is saved, the last of so many likes; and whose they were, where that is known.
+    pub(crate) fn raise(
+        &mut self,
+        post: &Post,
+        count: Count,
+        likes: u64,
+        minds: impl IntoIterator<Item = (VisitorKey, bool)>,
+    ) {
+        let Some(counter) = self.find_mut(post) else { return };
+        let first = counter.steps.is_none();
+        if let Some(known) = counter.count.filter(|known| known.version >= count.version) {
+            let mut minds = minds.into_iter().peekable();
+            if count.likes > 0 && minds.peek().is_none() {
+                return;
+            }
+            counter.steps.get_or_insert_default().push_late(known, count, minds);
+        } else {
+            counter.count = Some(count);
+            counter.steps.get_or_insert_default().push(count, likes, minds);
         }
-        counter.count = Some(count);
-        if counter.steps.is_empty() {
+        if first {
             self.changed.push(post.clone());
             self.changed_since.get_or_insert_with(Instant::now);
         }
-        counter.steps.push(count, likes, mind);
         self.to_show += 1;
+    }
+
+    /// The counters in use that somebody has a handle of, what is known of each, and for which visitors it is watched.
+    pub(crate) fn watched(&self) -> Vec<(Post, Count, Arc<Audience>)> {
+        let others = self.in_use.iter().filter(|(_, counter)| counter.handle.strong_count() > 0);
+        let others = others.map(|(post, counter)| (post.clone(), counter));
+        std::iter::once((Post::default(), &self.default))
+            .chain(others)
+            .map(|(post, counter)| (post, counter.count.unwrap_or_default(), counter.audience.clone()))
+            .collect()
     }
 
     /// Takes all that is to be shown; and a mark to say when it has been.
@@ -126,8 +152,8 @@ impl Counters {
         let changed = std::mem::take(&mut self.changed);
         self.showing_since = self.changed_since.take();
         let news = changed.into_iter().filter_map(|post| {
-            let counter = self.in_use.get_mut(&post)?;
-            let (steps, audience) = (std::mem::take(&mut counter.steps), counter.audience.clone());
+            let counter = self.find_mut(&post)?;
+            let (steps, audience) = (*counter.steps.take()?, counter.audience.clone());
             self.remove_unused(&post);
             Some(News { post, steps, audience })
         });
@@ -158,12 +184,16 @@ impl Counters {
         self.shown >= mark
     }
 
+    fn all(&self) -> impl Iterator<Item = &Counter> {
+        std::iter::once(&self.default).chain(self.in_use.values())
+    }
+
     /// How many are shown a counter, over all.
     pub(crate) fn watching(&self) -> usize {
-        self.in_use.values().map(|counter| counter.audience.watching()).sum()
+        self.all().map(|counter| counter.audience.watching()).sum()
     }
 
     pub(crate) fn audiences(&self) -> Vec<Arc<Audience>> {
-        self.in_use.values().map(|counter| counter.audience.clone()).collect()
+        self.all().map(|counter| counter.audience.clone()).collect()
     }
 }

@@ -66,7 +66,7 @@ pub struct Likes {
     ledger: Ledger,
 }
 
-/// A counter that somebody has a handle of.
+/// A counter that somebody has a handle of. All handles share this.
 pub(crate) struct InUse {
     post: Post,
     audience: Arc<Audience>,
@@ -109,9 +109,7 @@ impl Likes {
     }
 
     fn of(post: Post, ledger: Ledger) -> Result<Self> {
-        let (post, audience) = ledger.core().hold(&post)?;
-        let core = ledger.core().clone();
-        Ok(Self { counter: Arc::new(InUse { post, audience, core }), ledger })
+        Ok(Self { counter: ledger.core().hold(post)?, ledger })
     }
 
     /// Adds one like and waits until it is saved, 5 s at most. Returns its number: the count with it and all before it.
@@ -214,14 +212,14 @@ impl Likes {
         self.counter.audience.watching()
     }
 
-    /// Whether likes are taken and saved.
+    /// Whether likes are taken and saved, and those that other servers save are heard of.
     ///
     /// # Errors
     ///
     /// What [`like`](Self::like) would say: [`Error::NotSaved`](crate::Error::NotSaved),
     /// [`Error::Stopped`](crate::Error::Stopped) or [`Error::Closed`](crate::Error::Closed).
     pub fn health(&self) -> Result<()> {
-        lock(&self.core().state).health()
+        self.core().health()
     }
 
     /// Whether the store has been saving for more than 5 s, and may never come back: for a watchdog. A save that fails

@@ -11,7 +11,7 @@
 
 use crate::{
     likes::dialect::{Dialect, Personal},
-    likes::round::Round,
+    likes::round::{Mind, Round},
     likes::sync::{Mutex, lock},
     store::change::{Count, Post, VisitorKey},
     stream::Stream,
@@ -87,29 +87,21 @@ pub(crate) struct Sent {
 }
 
 /// One client's send side.
+///
+/// What a round looks at of a client that keeps up stands together, here and in what is in it: all of it is fetched from
+/// memory anew for each client.
+#[repr(C)]
 pub(crate) struct Outbox {
     wire: Arc<dyn Wire>,
-    /// How long the client may take over what is being sent before it is dropped.
-    deadline: Duration,
     dialect: Dialect,
     gate: Mutex<Gate>,
+    /// How long the client may take over what is being sent before it is dropped.
+    deadline: Duration,
 }
 
 #[derive(Default)]
+#[repr(C)]
 struct Gate {
-    /// Frames and parts of one that the kernel has not taken yet. They go out before anything else.
-    unsent: Vec<u8>,
-    /// How many of the frames in `unsent` are counts.
-    counts_unsent: u32,
-    /// What the client is shown. Most are shown one counter, so the first slot stands here itself.
-    first: Slot,
-    others: Vec<Slot>,
-    /// How many slots have a count waiting.
-    waiting: u32,
-    /// What the client is told with its first count.
-    boot: Option<Arc<str>>,
-    /// Since when `unsent` has not been sent whole. A part that is taken does not put the deadline off.
-    stuck_since: Option<Instant>,
     /// It is on the list of those whose sending is tried again.
     listed: bool,
     /// A close frame has gone out or stands last in `unsent`, or the wire is broken.
@@ -117,6 +109,21 @@ struct Gate {
     broken: bool,
     /// It was broken off because the client did not read for too long.
     dropped: bool,
+    /// How many slots have a count waiting.
+    waiting: u32,
+    /// Frames and parts of one that the kernel has not taken yet. They go out before anything else.
+    unsent: Vec<u8>,
+    /// Since when they have not been sent whole. A part that is taken does not put the deadline off.
+    stuck_since: Option<Instant>,
+    /// What the client is shown. Most are shown one counter, so the first slot stands here itself.
+    first: Slot,
+    /// Each apart, since a list that grows leaves holes in memory as large as it was.
+    #[allow(clippy::vec_box, reason = "see above")]
+    others: Vec<Box<Slot>>,
+    /// How many of the frames in `unsent` are counts.
+    counts_unsent: u32,
+    /// What the client is told with its first count.
+    boot: Option<Arc<str>>,
 }
 
 /// What a client is shown of one post.
@@ -124,12 +131,12 @@ struct Gate {
 struct Slot {
     /// `None` where nothing is shown: the slot is free.
     post: Option<Post>,
+    /// The count that went out last, stands in `unsent`, or waits.
+    newest: Count,
+    /// It is to go out after `unsent`.
+    waiting: bool,
     /// The first count has been shown, or waits to be. What rounds bring before that is kept for it.
     begun: bool,
-    /// The newest count, to go out after `unsent`.
-    waiting: Option<Count>,
-    /// The version that went out last, or stands in `unsent`.
-    last: u64,
     /// The visitor on whose behalf the post is watched. Apart, so that a slot without one is small.
     visitor: Option<Box<Visitor>>,
 }
@@ -138,6 +145,14 @@ struct Visitor {
     key: VisitorKey,
     /// Whether the visitor likes the post, to go out with the next count.
     liked: Option<bool>,
+    /// The last that went there, and the version of that.
+    last: Mind,
+}
+
+impl Visitor {
+    fn note(&mut self, mind: Mind) {
+        (self.liked, self.last) = (Some(mind.liked), mind);
+    }
 }
 
 impl Slot {
@@ -164,12 +179,18 @@ impl Outbox {
         let mut gate = lock(&self.gate);
         let index = (0..=gate.others.len()).find(|index| gate.slot(*index).post.is_none());
         let index = index.unwrap_or_else(|| {
-            gate.others.push(Slot::default());
+            gate.others.push(Box::default());
             gate.others.len()
         });
-        let visitor = visitor.map(|key| Box::new(Visitor { key, liked: None }));
+        let visitor =
+            visitor.map(|key| Box::new(Visitor { key, liked: None, last: Mind { liked: false, version: 0 } }));
         *gate.slot(index) = Slot { post: Some(post), visitor, ..Slot::default() };
         index
+    }
+
+    /// The visitor on whose behalf a slot's post is watched.
+    pub(crate) fn visitor(&self, slot: usize) -> Option<VisitorKey> {
+        lock(&self.gate).slot(slot).visitor.as_ref().map(|visitor| visitor.key)
     }
 
     /// Shows the count as it is, or a newer one that a round has brought meanwhile.
@@ -180,14 +201,16 @@ impl Outbox {
         }
         let slot = gate.slot(slot);
         slot.begun = true;
-        let newer = slot.waiting.is_some_and(|waiting| waiting.version > count.version);
+        let newer = slot.newest.version > count.version;
         if !newer {
-            slot.waiting = Some(count);
-            slot.take_liked();
+            slot.newest = count;
         }
-        // A mind that a round has brought is as new as its count.
-        let brought = slot.take_liked();
-        slot.set_liked(brought.or(liked));
+        slot.waiting = true;
+        // A round may have brought something newer of the visitor.
+        let visitor = slot.visitor.as_mut().filter(|visitor| visitor.last.version <= count.version);
+        if let Some((visitor, liked)) = visitor.zip(liked) {
+            visitor.note(Mind { liked, version: count.version });
+        }
         gate.waiting += 1;
         let frames = if gate.unsent.is_empty() { self.flush_through(&mut gate) } else { 0 };
         gate.sent(frames)
@@ -206,7 +229,7 @@ impl Outbox {
     pub(crate) fn release(&self, slot: usize) {
         let mut gate = lock(&self.gate);
         let freed = std::mem::take(gate.slot(slot));
-        gate.waiting -= u32::from(freed.begun && freed.waiting.is_some());
+        gate.waiting -= u32::from(freed.waiting);
     }
 
     fn offer_through(&self, gate: &mut Gate, index: usize, round: &Round) -> u64 {
@@ -218,21 +241,30 @@ impl Outbox {
         if closed || !slot.post.as_ref().is_some_and(|post| post.is(round.post())) {
             return 0;
         }
-        let last = slot.waiting.map_or(slot.last, |count| count.version);
-        if last >= newest.version {
+        let last = slot.newest.version;
+        let visitor = slot.visitor.as_mut();
+        let mind = visitor.and_then(|of| Some((round.mind(of.key).filter(|mind| mind.version > of.last.version)?, of)));
+        // What comes late of the visitor is told with the count that was shown already.
+        let is_news = mind.as_ref().is_some_and(|(mind, of)| mind.liked != of.last.liked);
+        if last > newest.version || last == newest.version && !is_news {
             return 0;
         }
-        if let Some(visitor) = &mut slot.visitor {
-            visitor.liked = round.mind(visitor.key).or(visitor.liked);
+        slot.newest = newest;
+        if let Some((mind, visitor)) = mind {
+            visitor.note(mind);
         }
-        if behind || !slot.begun {
-            let before = slot.waiting.replace(newest);
-            let is_further = slot.begun && before.is_none();
+        slot.newest = newest;
+        if !slot.begun {
+            return 0;
+        }
+        if behind {
+            let is_further = !std::mem::replace(&mut slot.waiting, true);
             gate.waiting += u32::from(is_further);
             return 0;
         }
 
-        let first = round.counts().partition_point(|count| count.version <= last);
+        // At least the newest, for what it has with it.
+        let first = round.first_after(last).min(round.counts().len() - 1);
         let liked = slot.take_liked();
         let own; // what is told to this client alone
         let (encoded, skipped) = if liked.is_some() {
@@ -244,9 +276,7 @@ impl Outbox {
         let start = encoded.start_of(skipped);
         let bytes = &encoded.bytes[start..];
         let taken = self.send(gate, bytes);
-        let slot = gate.slot(index);
         if taken == bytes.len() {
-            slot.last = newest.version;
             return (round.counts().len() - first) as u64;
         }
         if gate.broken {
@@ -261,12 +291,9 @@ impl Outbox {
             gate.counts_unsent = 1;
             whole += 1;
         }
-        let slot = gate.slot(index);
-        if whole > skipped {
-            slot.last = round.counts()[first + whole - skipped - 1].version;
-        }
-        if slot.last < newest.version {
-            slot.waiting = Some(newest);
+        if whole < encoded.ends.len() {
+            let slot = gate.slot(index);
+            slot.waiting = true;
             slot.set_liked(liked);
             gate.waiting += 1;
         }
@@ -396,9 +423,7 @@ impl Outbox {
             }
         };
         if taken == bytes.len() {
-            if gate.stuck_since.is_some() {
-                gate.stuck_since = None;
-            }
+            gate.stuck_since = None;
         } else {
             gate.stuck_since.get_or_insert_with(Instant::now);
         }
@@ -420,20 +445,20 @@ impl Gate {
     }
 
     fn slots(&mut self) -> impl Iterator<Item = &mut Slot> {
-        std::iter::once(&mut self.first).chain(&mut self.others)
+        std::iter::once(&mut self.first).chain(self.others.iter_mut().map(|slot| &mut **slot))
     }
 
     /// Puts the waiting counts into `unsent`.
     fn encode_waiting(&mut self, dialect: Dialect) {
         let (mut unsent, mut counts) = (std::mem::take(&mut self.unsent), 0);
         let mut boot = self.boot.take();
-        for slot in self.slots().filter(|slot| slot.begun) {
-            let liked = if slot.waiting.is_some() { slot.take_liked() } else { None };
-            if let (Some(post), Some(count)) = (&slot.post, slot.waiting.take()) {
+        for slot in self.slots().filter(|slot| slot.waiting) {
+            slot.waiting = false;
+            let liked = slot.take_liked();
+            if let Some(post) = &slot.post {
                 let boot = boot.take();
                 let personal = Personal { liked, boot: boot.as_deref() };
-                dialect.encode(post, count, personal, &mut unsent);
-                slot.last = count.version;
+                dialect.encode(post, slot.newest, personal, &mut unsent);
                 counts += 1;
             }
         }
@@ -441,7 +466,7 @@ impl Gate {
     }
 
     fn forget_waiting(&mut self) {
-        self.slots().for_each(|slot| slot.waiting = None);
+        self.slots().for_each(|slot| slot.waiting = false);
         self.waiting = 0;
     }
 
@@ -510,12 +535,23 @@ pub(crate) mod tests {
             self.inner.lock().unwrap().sends
         }
 
-        /// The payloads of the frames that came through, control frames as `(opcode)payload`.
+        /// The payloads of the frames that came through, control frames as `(opcode)payload`; or the data of the events.
         pub(crate) fn frames(&self) -> Vec<String> {
             let inner = self.inner.lock().unwrap();
             let mut rest = inner.taken.as_slice();
             let mut frames = Vec::new();
+            while let Some(end) = rest.windows(2).position(|end| end == b"\n\n").filter(|_| rest[0] < 0x80) {
+                frames
+                    .extend(rest[..end].strip_prefix(b"data: ").map(|data| String::from_utf8_lossy(data).into_owned()));
+                rest = &rest[end + 2..];
+            }
+            if rest.first().is_some_and(|first| *first < 0x80) {
+                return frames; // an event whose end is still to come
+            }
             while let [first, length, tail @ ..] = rest {
+                if *first == b'd' {
+                    break; // a part of an event
+                }
                 assert!(first & 0x80 != 0 && *length <= 125, "a whole short frame: {first:#x} {length}");
                 let Some((payload, tail)) = tail.split_at_checked(usize::from(*length)) else { break };
                 let text = String::from_utf8_lossy(payload);
@@ -793,6 +829,18 @@ pub(crate) mod tests {
         assert_eq!(outbox.push(&[0x89, 0]), Standing::Gone);
         assert_eq!(pipe.frames(), ["16", "(8)\u{3}\u{fffd}over"]);
         assert!(outbox.is_closing());
+    }
+
+    #[test]
+    fn a_stream_of_events_ends_with_its_wire() {
+        let pipe = Pipe::new(100);
+        let outbox = Outbox::new(pipe.clone(), DEADLINE, Dialect::Events, None);
+        let slot = outbox.open(Post::default(), None);
+        outbox.begin(slot, count(16), None);
+        assert_eq!(outbox.close(Some(1001), "over").standing, Standing::Gone);
+        outbox.offer(slot, &only(17));
+        assert_eq!(pipe.frames(), [r#"{"type":"count","numLikes":16,"version":16}"#]);
+        assert!(pipe.is_down() && !outbox.was_dropped());
     }
 
     #[test]

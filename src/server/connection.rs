@@ -9,6 +9,7 @@ use crate::{
     likes::outbox::Outbox,
     limits::due_in,
     metrics::Refused,
+    server::access_log::{self, Asked},
     server::events,
     server::likes::Watched,
     server::peer::Peer,
@@ -93,12 +94,20 @@ fn answer_requests(
                 if let Some(request) = request {
                     response = routes::sharing(state, &request)(response);
                 }
-                write(&response.encode(false, false, SystemTime::now()))?;
+                let response = response.encode(false, false, SystemTime::now());
+                access_log::refused(peer.source, refusal.status, response.len());
+                write(&response)?;
                 close_in_stages(stream, due_in(state.limits.close_within));
                 return Ok(Then::End);
             }
         };
         let (head_only, keep_alive) = (request.method == Method::HEAD, request.keep_alive);
+        let asked = Asked::by(&request);
+        let log = |source, status, bytes: &[u8]| {
+            if let Some(asked) = asked {
+                asked.answered(source, status, bytes.len());
+            }
+        };
         let answer = match place(state, stream, kind, &mut request, peer) {
             Ok(()) if kind == Kind::Metrics => routes::answer_metrics(state, &request),
             Ok(()) => routes::answer(state, request, peer),
@@ -111,16 +120,21 @@ fn answer_requests(
             Answer::Response(response) => (response, keep_alive && !state.is_stopping()),
             Answer::Events(head, _) if head_only => (head, false),
             Answer::Events(head, watched) => {
-                write(&head.encode(true, false, SystemTime::now()))?;
+                let bytes = head.encode(true, false, SystemTime::now());
+                log(peer.source, 200, &bytes);
+                write(&bytes)?;
                 return Ok(Then::Events(watched));
             }
             Answer::Upgrade(Handshake { response, json }, likes) => {
+                log(peer.source, 101, &response);
                 write(&response)?;
                 peer.watch(likes);
                 return Ok(Then::Session { json, early: reader.into_rest() });
             }
         };
-        write(&response.encode(head_only, keep_alive, SystemTime::now()))?;
+        let bytes = response.encode(head_only, keep_alive, SystemTime::now());
+        log(peer.source, response.status, &bytes);
+        write(&bytes)?;
         if !keep_alive {
             close_in_stages(stream, due_in(state.limits.close_within));
             return Ok(Then::End);
@@ -162,10 +176,7 @@ fn watch<'s>(
     let _counted = state.count_watcher(dialect);
     // In JSON nothing is watched before the client says so.
     let registration = if dialect == Dialect::Json { None } else { peer.watched().join(outbox, None).ok() };
-    if state.is_stopping() {
-        // The stop may have told everyone before this one came in.
-        state.close(outbox);
-    }
+    state.close_if_stopping(outbox);
     if dialect == Dialect::Json {
         session.run(early, &mut Watcher::new(state, peer, outbox));
     } else {

@@ -47,10 +47,7 @@ pub(crate) fn show(state: &State, stream: &Stream, outbox: &Arc<Outbox>, watched
     // What cannot be read just now ends the stream. The client asks again, and is told why.
     let join = |watched: &Watched| watched.likes.join(outbox, watched.visitor);
     let registrations: Result<Vec<_>, _> = watched.iter().map(join).collect();
-    if state.is_stopping() {
-        // The stop may have told everyone before this one came in.
-        state.close(outbox);
-    }
+    state.close_if_stopping(outbox);
     if registrations.is_ok() {
         wait_for_the_end(state, stream, outbox);
     }

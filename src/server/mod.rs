@@ -2,6 +2,7 @@
 
 mod acceptor;
 pub(crate) mod access;
+mod access_log;
 pub(crate) mod allowed;
 mod badge;
 mod capacity;

@@ -137,9 +137,11 @@ impl<'s> Peer<'s> {
     }
 
     fn like_without_waiting(&mut self) -> Result<(), LikeRefusal> {
-        let likes = self.watched.clone();
-        self.state.check(likes.post())?;
-        self.submit(&likes, || likes.like_without_waiting())
+        self.state.check(self.watched.post())?;
+        self.admit(&self.watched)?;
+        self.watched.like_without_waiting().map_err(LikeRefusal::Counter)?;
+        self.likes += 1;
+        Ok(())
     }
 
     /// Hands over a change of a counter, if the limits allow one more.

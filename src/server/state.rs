@@ -8,7 +8,7 @@ use crate::{
         dialect::{DIALECTS, Dialect},
         outbox::Outbox,
     },
-    limits::Limits,
+    limits::{Limits, due_in},
     metrics::{self, Gauges, Refusals},
     server::acceptor::{FALLBACK_STACK, STACK},
     server::access::Access,
@@ -122,6 +122,15 @@ impl State {
     pub(crate) fn close(&self, client: &Arc<Outbox>) {
         if client.close(Some(code::GOING_AWAY), SHUTTING_DOWN).fell_behind {
             self.likes.look_after(client.clone());
+        }
+    }
+
+    /// The same for one that came in when the stop may have told everyone already; as they are, it is shown first what
+    /// is saved.
+    pub(crate) fn close_if_stopping(&self, client: &Arc<Outbox>) {
+        if self.is_stopping() {
+            self.likes.wait_until_shown(due_in(self.limits.close_within));
+            self.close(client);
         }
     }
 

@@ -9,10 +9,7 @@ use crate::{
     store::change::{ChangeKind, Count, Post, VisitorKey},
     websocket::{ClientMessage, Handler, Kind, Message, Refusal, code},
 };
-use std::{
-    collections::HashMap,
-    sync::{Arc, Condvar, Mutex, PoisonError},
-};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Changes of one connection that may be without an answer. Past it the connection is not read until one is given.
 const MOST_UNANSWERED: usize = 64;
@@ -22,29 +19,34 @@ pub(crate) struct Watcher<'s, 'p> {
     state: &'s State,
     peer: &'p mut Peer<'s>,
     outbox: Arc<Outbox>,
-    watched: HashMap<Post, (Likes, Registration)>,
+    /// Few enough to be looked through, as their slots are.
+    watched: Vec<(Likes, Registration)>,
     unanswered: Arc<Unanswered>,
 }
 
 impl<'s, 'p> Watcher<'s, 'p> {
     pub(crate) fn new(state: &'s State, peer: &'p mut Peer<'s>, outbox: &Arc<Outbox>) -> Self {
-        Self { state, peer, outbox: outbox.clone(), watched: HashMap::new(), unanswered: Arc::default() }
+        Self { state, peer, outbox: outbox.clone(), watched: Vec::new(), unanswered: Arc::default() }
     }
 
     fn watch(&mut self, post: Post, visitor: Option<&str>) -> Result<(), LikeRefusal> {
         let visitor = self.visitor(visitor, &post)?;
         // The second time it is shown the state again, so the first registration goes before. Where the post cannot be
         // watched now, it is not watched any more.
-        self.watched.remove(&post);
+        self.unwatch(&post);
         let most = self.state.limits.posts_per_client;
         if self.watched.len() >= most {
             return Err(LikeRefusal::Watches(most));
         }
-        let likes = self.state.counter(post.clone())?;
+        let likes = self.state.counter(post)?;
         let visitor = visitor.filter(|_| self.state.posts.remembers_visitors());
         let registration = likes.join(&self.outbox, visitor).map_err(LikeRefusal::Counter)?;
-        self.watched.insert(post, (likes, registration));
+        self.watched.push((likes, registration));
         Ok(())
+    }
+
+    fn unwatch(&mut self, post: &Post) {
+        self.watched.retain(|(likes, _)| likes.post() != post);
     }
 
     fn change(&mut self, post: Post, message: ClientMessage) -> Result<(), LikeRefusal> {
@@ -116,7 +118,7 @@ impl Handler for Watcher<'_, '_> {
             Kind::Ping => Ok(Some(Message::text("{\"type\":\"pong\"}"))),
             Kind::Watch => self.watch(post, message.visitor.as_deref()).map(|()| None),
             Kind::Unwatch => {
-                self.watched.remove(&post);
+                self.unwatch(&post);
                 Ok(None)
             }
             Kind::Like | Kind::Unlike => self.change(post, message).map(|()| None),

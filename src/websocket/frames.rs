@@ -49,17 +49,33 @@ impl Frames {
                 at += payload;
                 continue;
             }
-            self.header[self.header_length] = bytes[at];
-            self.header_length += 1;
+            let come = (self.header_bytes() - self.header_length).min(bytes.len() - at);
+            self.header[self.header_length..][..come].copy_from_slice(&bytes[at..at + come]);
+            self.header_length += come;
+            at += come;
+            if self.header_length < self.header_bytes() {
+                continue;
+            }
             match FrameHeader::parse(&mut Cursor::new(&self.header[..self.header_length])) {
-                Ok(None) => {}
                 Ok(Some((header, length))) => self.refusal = self.begin(&header, length, most_fragments).err(),
                 // tungstenite refuses the header in the same way, and whatever follows is not read.
-                Err(_) => self.payload_left = u64::MAX,
+                _ => self.payload_left = u64::MAX,
             }
-            at += usize::from(self.refusal.is_none());
+            at -= usize::from(self.refusal.is_some());
         }
         at
+    }
+
+    /// Bytes of the header that is coming in, as far as is known: its second byte tells.
+    fn header_bytes(&self) -> usize {
+        let [_, second, ..] = self.header;
+        let length = match second & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let mask = if second & 0x80 == 0 { 0 } else { 4 };
+        if self.header_length < 2 { 2 } else { 2 + length + mask }
     }
 
     /// Why a header was refused.

@@ -1,14 +1,30 @@
 //! How the page looks: at every count, in every state, for everybody.
 
+use crate::puppet::Puppet;
 use crate::{BUTTON, Browser, COUNT, Counter, LIKES, LIVE, NOTE, RECONNECTING, STATUS, Window, shows};
 use serde_json::json;
-use std::{env, fs};
+use std::{env, fs, thread, time::Instant};
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn counts_that_come_faster_than_frames_are_written_once_a_frame() {
+in_each_browser! {
+    counts_that_come_faster_than_frames_are_written_once_a_frame
+    a_long_count_is_shortened_and_never_rounded_up_with_every_digit_in_its_title
+    a_selected_count_stays_selected
+    what_is_not_a_bare_decimal_is_not_shown
+    a_phone_of_320_pixels_never_scrolls_sideways
+}
+
+in_chromium! {
+    nothing_moves_whatever_changes
+    a_storm_of_likes_leaves_the_page_time_and_memory
+    axe_finds_no_fault_in_any_state
+    the_number_rolls_unless_that_is_not_wanted
+    forced_colours_paper_and_right_to_left_lose_nothing
+    text_can_be_read_in_both_colour_schemes_and_nothing_moves_for_who_wants_it_still
+    the_picture_for_the_readme_can_be_taken
+}
+
+fn counts_that_come_faster_than_frames_are_written_once_a_frame(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url());
     window.wait_until(LIVE);
@@ -23,16 +39,13 @@ fn counts_that_come_faster_than_frames_are_written_once_a_frame() {
     assert_eq!(window.text(COUNT), "1,016");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_long_count_is_shortened_and_never_rounded_up_with_every_digit_in_its_title() {
-    let browser = Browser::start();
+fn a_long_count_is_shortened_and_never_rounded_up_with_every_digit_in_its_title(browser: &Browser) {
     let window = browser.window();
     for (count, shown, title) in [
         ("0", "0\nlikes", None),
         ("999999", "999,999\nlikes", None),
         ("1999999", "1.999M\nlikes", Some("1,999,999")),
-        ("18446744073709551614", "18440000T\nlikes", Some("18,446,744,073,709,551,614")),
+        ("18446744073709551614", "1.844E19\nlikes", Some("18,446,744,073,709,551,614")),
     ] {
         let counter = Counter::start(count);
         window.open(&counter.url());
@@ -50,29 +63,32 @@ fn a_long_count_is_shortened_and_never_rounded_up_with_every_digit_in_its_title(
 }
 
 /// Every count, state of the line, state of the like, and note, at all widths.
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn nothing_moves_whatever_changes() {
+fn nothing_moves_whatever_changes(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.prefer(&[("prefers-reduced-motion", "reduce")]); // a beating heart is no shift
-    for width in [320, 360, 511, 513, 768, 1280] {
-        window.resize(width, 720, 1.0);
+    // Also in a window so low that a note is below its end.
+    for (width, height) in
+        [(320, 720), (320, 400), (360, 720), (511, 720), (543, 300), (545, 720), (768, 720), (1280, 720)]
+    {
+        window.resize(width, height, 1.0);
         window.open(&counter.url());
         window.wait_until(LIVE);
         let moved = window.evaluate(&format!(
             "(async () => {{
-               let shift = 0;
-               new PerformanceObserver((list) => list.getEntries().forEach(({{ value }}) => {{ shift += value; }}))
-                 .observe({{ type: 'layout-shift', buffered: true }});
+               const shifts = [];
+               new PerformanceObserver((list) => list.getEntries().forEach(({{ value, sources }}) => {{
+                 const what = sources.map(({{ node, previousRect, currentRect }}) =>
+                   `${{node?.className ?? node?.nodeName}} from ${{previousRect.y}} to ${{currentRect.y}}`);
+                 shifts.push(`${{value}}: ${{what.join()}}`);
+               }})).observe({{ type: 'layout-shift', buffered: true }});
                const starts = () => [...document.querySelectorAll('main, main *')]
                  .filter((part) => !part.closest('{NOTE}, #heard, noscript') && part.id !== 'numLikes')
                  .map((part) => part.getBoundingClientRect()).map(({{ x, y }}) => `${{x}},${{y}}`).join(' ')
                  + scrollX + document.documentElement.scrollWidth;
                const before = starts(), moved = [];
                const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-               for (const text of ['0', '1', '16', '999', '1016', '999999', '1000000', '999999999', '{max}']) {{
+               for (const text of ['0', '1', '16', '999', '1016', '999999', '1000000', '999999999', '999999999999999', '{max}']) {{
                  updateLikeCount(text);
                  await painted();
                  if (starts() !== before) moved.push(text);
@@ -80,15 +96,15 @@ fn nothing_moves_whatever_changes() {
                    moved.push(`${{text}} is cut off at ${{numLikes.closest('{LIKES}').getBoundingClientRect().width}} of ${{numLikes.getBoundingClientRect().width}}`);
                }}
                const notes = ['', 'No.', 'Likes cannot be saved just now. '.repeat(6)];
-               const wishes = [null, {{ type: 'like' }}, {{ type: 'unlike' }}];
-               for (const [line, was] of [[true, true], [false, false], [false, true]])
-                 for (const want of wishes) for (const yes of [false, true]) for (const why of notes) {{
-                   [live, wasLive, wish, liked, likeNote] = [line, was, want, yes, why];
-                   showState();
-                   await painted();
-                   if (starts() !== before) moved.push([line, was, want?.type, yes, why].join());
-                 }}
-               return moved.join(' ') + (shift || '');
+               for (const state of ['live', 'connecting', 'reconnecting', 'offline'])
+                 for (const pending of [undefined, true, false])
+                   for (const liked of [false, true]) for (const problem of notes) {{
+                     post = {{ state, pending, liked, toggle: true, refused: problem && {{ problem }} }};
+                     showState();
+                     await painted();
+                     if (starts() !== before) moved.push([state, pending, liked, problem].join());
+                   }}
+               return [...moved, ...shifts].join(' ');
              }})()",
             max = u64::MAX
         ));
@@ -96,11 +112,54 @@ fn nothing_moves_whatever_changes() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_selected_count_stays_selected() {
+/// 5,000 likes at once, then 20,000 counts one by one.
+fn a_storm_of_likes_leaves_the_page_time_and_memory(browser: &Browser) {
+    const LIKERS: u64 = 500;
+    let counter = Counter::start("0");
+    let window = browser.window();
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    window.evaluate(
+        "globalThis.longest = 0;
+         new PerformanceObserver((list) => list.getEntries().forEach(({ duration }) => {
+           longest = Math.max(longest, duration);
+         })).observe({ type: 'longtask' });",
+    );
+    let likes = counter.likes();
+    // The best of three, since a machine that is busy with other things makes any task long.
+    let storm = |number: u64| {
+        window.evaluate("longest = 0");
+        let began = Instant::now();
+        thread::scope(|scope| {
+            for _ in 0..LIKERS {
+                scope.spawn(|| (0..10).for_each(|_| _ = likes.like().expect("a like")));
+            }
+        });
+        window.wait_until(&shows(&format!("{},000", number * LIKERS / 100)));
+        let longest = window.evaluate("new Promise(requestAnimationFrame).then(() => longest)");
+        eprintln!("5,000 likes in {:?}: the longest task took {longest} ms", began.elapsed());
+        longest.as_f64().expect("a time")
+    };
+    assert!((1..=3).any(|number| storm(number) <= 200.0));
+
+    let puppet = Puppet::start();
+    window.open(&puppet.url());
+    let mut connection = puppet.next_joined("a", 1, None);
+    let mut heap = |counts: std::ops::RangeInclusive<u64>, shown: &str| {
+        for count in counts {
+            connection.say(&json!({ "type": "count", "numLikes": count, "version": count }));
+        }
+        window.wait_until(&shows(shown));
+        window.call("HeapProfiler.collectGarbage", json!({}));
+        window.call("Runtime.getHeapUsage", json!({}))["usedSize"].as_f64().expect("bytes")
+    };
+    let (before, after) = (heap(2..=20_000, "20,000"), heap(20_001..=40_000, "40,000"));
+    eprintln!("20,000 counts: the heap grew from {before} to {after} bytes");
+    assert!(after < before + 50_000.0, "the heap grew from {before} to {after} bytes");
+}
+
+fn a_selected_count_stays_selected(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url());
     window.wait_until(LIVE);
@@ -118,11 +177,8 @@ fn a_selected_count_stays_selected() {
     assert_eq!(window.evaluate("`${getSelection()}`.replace(/\\s/, ' ')"), "17 li");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_number_rolls_unless_that_is_not_wanted() {
+fn the_number_rolls_unless_that_is_not_wanted(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     for (motion, rolls) in [("no-preference", 1), ("reduce", 0)] {
         window.prefer(&[("prefers-reduced-motion", motion)]);
@@ -134,11 +190,8 @@ fn the_number_rolls_unless_that_is_not_wanted() {
     }
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn forced_colours_paper_and_right_to_left_lose_nothing() {
+fn forced_colours_paper_and_right_to_left_lose_nothing(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url());
     window.wait_until(LIVE);
@@ -159,7 +212,7 @@ fn forced_colours_paper_and_right_to_left_lose_nothing() {
         window.evaluate(&right).as_f64().expect("a place")
     };
     assert!(start(BUTTON) > start(LIKES) && start(LIKES) > start(STATUS));
-    assert_eq!(window.evaluate("document.documentElement.scrollWidth === innerWidth"), true);
+    assert_eq!(window.evaluate("document.documentElement.scrollWidth <= innerWidth"), true);
     window.evaluate("document.documentElement.dir = ''");
 
     window.call("Emulation.setEmulatedMedia", json!({ "media": "print" }));
@@ -169,11 +222,8 @@ fn forced_colours_paper_and_right_to_left_lose_nothing() {
     assert!(window.text(COUNT) == "16");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn what_is_not_a_bare_decimal_is_not_shown() {
+fn what_is_not_a_bare_decimal_is_not_shown(browser: &Browser) {
     let counter = Counter::start("16");
-    let browser = Browser::start();
     let window = browser.window();
     window.open(&counter.url());
     window.wait_until(LIVE);
@@ -200,11 +250,8 @@ fn what_is_not_a_bare_decimal_is_not_shown() {
     assert_eq!(window.evaluate(after_a_frame), "17");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn a_phone_of_320_pixels_never_scrolls_sideways() {
+fn a_phone_of_320_pixels_never_scrolls_sideways(browser: &Browser) {
     let mut counter = Counter::start("18446744073709551615");
-    let browser = Browser::start();
     let window = browser.window();
     window.resize(320, 568, 2.0);
     window.open(&counter.url());
@@ -212,7 +259,7 @@ fn a_phone_of_320_pixels_never_scrolls_sideways() {
     let fits = |when: &str| {
         let widest =
             "Math.max(...[...document.querySelectorAll('main *')].map((part) => part.getBoundingClientRect().right))";
-        assert_eq!(window.evaluate("document.documentElement.scrollWidth"), 320, "{when}");
+        assert_eq!(window.evaluate("document.documentElement.scrollWidth <= 320"), true, "{when}");
         assert!(window.evaluate(widest).as_f64().is_some_and(|right| right <= 320.0), "{when}");
     };
     fits("with the largest count");
@@ -225,11 +272,8 @@ fn a_phone_of_320_pixels_never_scrolls_sideways() {
     fits("with a note");
 }
 
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn text_can_be_read_in_both_colour_schemes_and_nothing_moves_for_who_wants_it_still() {
+fn text_can_be_read_in_both_colour_schemes_and_nothing_moves_for_who_wants_it_still(browser: &Browser) {
     let mut counter = Counter::start("16");
-    let browser = Browser::start();
     let (liked, other) = (browser.window(), browser.window());
     for window in [&liked, &other] {
         window.prefer(&[("prefers-reduced-motion", "reduce")]); // no colour is on its way to another
@@ -257,14 +301,48 @@ fn text_can_be_read_in_both_colour_schemes_and_nothing_moves_for_who_wants_it_st
     }
 }
 
+/// What axe-core holds against the page, at levels A and AA and as best practice, in each of its states.
+fn axe_finds_no_fault_in_any_state(browser: &Browser) {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/target/axe/node_modules/axe-core/axe.min.js");
+    let Ok(axe) = fs::read_to_string(file) else {
+        eprintln!("nothing is tested here: `npm install --prefix target/axe axe-core@4.14.1` gets axe-core");
+        return;
+    };
+    let counter = Counter::start("16");
+    let window = browser.window();
+    window.prefer(&[("prefers-reduced-motion", "reduce")]);
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    window.evaluate(&format!("{axe}; 0"));
+    for scheme in ["light", "dark"] {
+        window.prefer(&[("prefers-color-scheme", scheme), ("prefers-reduced-motion", "reduce")]);
+        let found = window.evaluate(
+            "(async () => {
+               const found = [];
+               let looked = 0;
+               for (const state of ['live', 'connecting', 'reconnecting', 'offline'])
+                 for (const pending of [undefined, true, false])
+                   for (const liked of [false, true]) for (const toggle of [true, false]) {
+                     const refused = liked ? { problem: 'likes cannot be saved just now' } : undefined;
+                     post = { state, pending, liked, toggle, refused };
+                     showState();
+                     const { violations, passes } = await axe.run();
+                     looked += passes.length;
+                     for (const { id, nodes } of violations)
+                       found.push([id, nodes[0].html, state, pending, liked, toggle].join(' '));
+                   }
+               return looked > 500 ? found.join('\\n') : `only ${looked} rules applied`;
+             })()",
+        );
+        assert_eq!(found, "", "{scheme}");
+    }
+}
+
 /// Two readers of the page, one of whom has just liked it. The picture is written to the file that
 /// `$SCREENSHOT` names, if it is set:
 /// `SCREENSHOT=docs/screenshot.png cargo test --test browser -- --ignored picture`.
-#[test]
-#[ignore = "needs Chromium: .ci/run installs it"]
-fn the_picture_for_the_readme_can_be_taken() {
+fn the_picture_for_the_readme_can_be_taken(browser: &Browser) {
     let counter = Counter::start("1233");
-    let browser = Browser::start();
     let window = browser.window();
     window.resize(960, 412, 1.5);
     window.prefer(&[("prefers-color-scheme", "light"), ("prefers-reduced-motion", "reduce")]);
@@ -299,6 +377,7 @@ fn the_picture_for_the_readme_can_be_taken() {
 /// The texts whose contrast with what is behind them is below 4.5 (WCAG 2.2, 1.4.3).
 const FAINT_TEXTS: &str = r"(() => {
   const channels = (colour) => colour.match(/[\d.]+/g).map(Number);
+
   const luminance = ([r, g, b]) => {
     const linear = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
     return 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);

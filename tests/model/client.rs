@@ -81,9 +81,20 @@ impl Wire for Screen {
 impl Client {
     /// A client that takes so many bytes before it must be told to read on.
     pub(crate) fn new(posts: &Posts, database: &Arc<Database>, visitor: &'static str, room: usize) -> Arc<Self> {
+        Self::of(Dialect::Json, posts, database, visitor, room)
+    }
+
+    /// The same in a dialect of its own.
+    pub(crate) fn of(
+        dialect: Dialect,
+        posts: &Posts,
+        database: &Arc<Database>,
+        visitor: &'static str,
+        room: usize,
+    ) -> Arc<Self> {
         let (pipe, database, seen) = (Pipe::new(room), database.clone(), AtomicUsize::default());
         let screen = Arc::new(Screen { pipe, database, seen });
-        let outbox = Outbox::new(screen.clone(), Duration::from_secs(3600), Dialect::Json, Some(posts.boot()));
+        let outbox = Outbox::new(screen.clone(), Duration::from_secs(3600), dialect, Some(posts.boot()));
         let (unwatched, sent, taken) = Default::default();
         Arc::new(Self { screen, outbox: Arc::new(outbox), visitor, unwatched, sent, taken })
     }
@@ -130,10 +141,16 @@ impl Client {
             text_frame(&text, &mut frame);
             frame
         };
-        let submit = |likes: Likes| likes.submit(kind, &self.outbox, move |answer, _| encode(answer));
+        let submit = |likes: Likes| likes.submit(kind, &self.outbox, encode);
         if posts.counter(Post::kept(name)).and_then(submit).is_ok() {
             self.taken.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether each change that was taken has been answered.
+    pub(crate) fn has_its_answers(&self) -> bool {
+        let answers = self.frames().iter().filter(|frame| frame.reference.is_some()).count();
+        answers == self.taken.load(Ordering::Relaxed)
     }
 
     /// Takes whatever comes from now on.

@@ -6,7 +6,7 @@ use crate::{
     database::Database,
     error::{Error, Result},
     held_up,
-    likes::{Answer, Likes, Posts, sync::thread},
+    likes::{Answer, Likes, Posts, dialect::Dialect, sync::thread},
     random,
     store::change::{ChangeKind, Post},
 };
@@ -78,7 +78,7 @@ fn visitors() {
     let (posts, database) = open(2);
     let [a, b] = ["a", "b"].map(|name| posts.post(name).unwrap());
     let watching = Client::new(&posts, &database, ANN, ROOM);
-    let slow = Client::new(&posts, &database, BOB, LITTLE_ROOM);
+    let slow = Client::of(Dialect::Events, &posts, &database, BOB, LITTLE_ROOM);
     let watches = ["a", "b"].map(|name| watching.watch(&posts, name));
     let slow_watches = ["a", "b"].map(|name| slow.watch(&posts, name));
     let liker = thread::spawn({
@@ -195,6 +195,23 @@ fn answers() {
     posts.default_counter().unwrap().close(LONG).unwrap();
     senders.iter().for_each(|(client, watch)| client.ends_at_the_newest([watch]));
     drop(senders);
+    ends(posts, &database);
+}
+
+/// Nothing can be saved before a client has been told so.
+fn refusals() {
+    let (posts, database) = open(0);
+    database.set_full(true);
+    let client = Client::new(&posts, &database, ANN, ROOM);
+    let watch = client.watch(&posts, "a");
+    client.send(&posts, "a", by(ANN, "a", true, 1));
+    while !client.has_its_answers() {
+        thread::yield_now();
+    }
+    database.set_full(false);
+    posts.default_counter().unwrap().close(LONG).unwrap();
+    client.ends_at_the_newest([&watch]);
+    drop(watch);
     ends(posts, &database);
 }
 
@@ -352,6 +369,11 @@ fn watching_several_posts_while_one_is_held_up() {
 #[test]
 fn answers_in_random_orders() {
     random(answers);
+}
+
+#[test]
+fn refusals_in_random_orders() {
+    random(refusals);
 }
 
 #[test]

@@ -104,8 +104,9 @@ fn serve(mut stream: TcpStream, answers: &Mutex<Answers>, hand_over: impl Fn(Con
         }
         (true, Some(status)) => (status, "text/plain", String::new()),
         _ if head.starts_with(b"OPTIONS /like ") => (answers.like, "text/plain", String::new()),
-        _ if head.starts_with(b"GET /likes ") => {
-            (answers.likes.0, "application/json", json!({ "numLikes": answers.likes.1 }).to_string())
+        _ if head.starts_with(b"GET /likes?visitor=") => {
+            let (status, count) = answers.likes;
+            (status, "application/json", json!({ "numLikes": count, "version": count }).to_string())
         }
         _ if head.starts_with(b"GET /live-likes.js ") => {
             (200, "text/javascript", include_str!("../../element/live-likes.js").into())

@@ -1,4 +1,5 @@
-//! Likes within an axum program: the page, `GET /likes`, `PUT /like` and the WebSocket `/liveLikes`, on one [`Likes`].
+//! Likes within an axum program: a page, `GET /likes`, `PUT /like` and the WebSocket `/liveLikes` in bare numbers, on one
+//! [`Likes`].
 //!
 //! The counter blocks, and a task must not. So a thread waits for each count and puts it into a `watch` channel, which
 //! keeps the newest for every task; and a like, which waits until it is saved, is given on a thread that may wait.
@@ -45,7 +46,7 @@ fn serve(listener: TcpListener, likes: Likes) -> mpsc::Receiver<()> {
     let (mut end, (_held, served)) = (newest.clone(), mpsc::channel(1));
     let closed = async move { while end.changed().await.is_ok() {} };
     let app = Router::new()
-        .route("/", get(Html(include_str!("../../../index.html"))))
+        .route("/", get(Html(include_str!("../../../tests/support/tutorial.html"))))
         .route("/likes", get(async |State(counter): State<Counter>| numbered(counter.likes.count())))
         .route("/like", put(async |State(counter): State<Counter>| counter.like().await))
         .route("/liveLikes", get(upgrade))

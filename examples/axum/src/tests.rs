@@ -84,7 +84,7 @@ async fn two_clients_and_a_put_stay_in_step() {
     like(&mut other).await;
     both_are_shown(&mut one, &mut other, 3).await;
     assert!(program.answer("GET /likes").await.ends_with("\r\n{\"numLikes\":3}"));
-    assert!(program.answer("GET /").await.contains("John Doe"));
+    assert!(program.answer("GET /").await.contains("likeTweetWs"));
 }
 
 #[tokio::test]

@@ -46,6 +46,10 @@ impl SqliteAdmin {
         }
         let connection = file::open(&file)?;
         rows::post(&connection, &Post::default()).map_err(file::describe)?;
+        // A large import changes pages all over the database in each transaction: kept longer in memory and in the log,
+        // they are written less often.
+        connection.pragma_update(None, "cache_size", -64 * 1024).map_err(file::describe)?; // KiB
+        connection.pragma_update(None, "wal_autocheckpoint", 25_000).map_err(file::describe)?; // pages
         // The last connection writes the log into the database and removes it.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(file::describe)?;
         Ok(Self { connection, file, limits, beside_server, last: None })
