@@ -8,7 +8,7 @@ use crate::{
     http::request::{authority, is_token, list},
     stream::Source,
 };
-use ::http::{HeaderMap, HeaderName, uri::Authority};
+use ::http::{HeaderMap, HeaderName, header::ORIGIN, uri::Authority};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -88,7 +88,8 @@ impl Proxies {
             }
             passed += usize::from(hops.peek().is_some());
         }
-        if self.field != "forwarded" {
+        // Only an origin is held against them.
+        if self.field != "forwarded" && fields.contains_key(ORIGIN) {
             // Lists of their own, to which each proxy adds as well, or a value that the last has set.
             let of_the_hop = |name| {
                 let members: Vec<_> = list(fields, name).filter(|member| !member.is_empty()).collect();
@@ -340,7 +341,8 @@ mod tests {
             ),
             (&standard, "10.0.0.1", &[("x-forwarded-host", "evil.example")], (None, None)),
         ] {
-            let client = proxies.client(source(peer.as_bytes()).unwrap(), &fields(lines));
+            let lines = [lines, &[("origin", "https://likes.example")]].concat();
+            let client = proxies.client(source(peer.as_bytes()).unwrap(), &fields(&lines));
             assert_eq!((client.host, client.scheme), wanted, "{lines:?} from {peer}");
         }
     }
