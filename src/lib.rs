@@ -31,7 +31,7 @@
 //! [`Subscription`] are enough for a program that speaks to its clients by other means. Another place for counts is a
 //! [`Store`]. What can go wrong is an [`Error`]; each function says when.
 //!
-//! Features: `cli` (default), what only the binary needs; `sqlite`; `full`, all stores.
+//! Features: `cli` (default), what only the binary needs; `sqlite`; `redis`; `full`, all stores.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -64,6 +64,8 @@ pub use store::{
     text::FileStore,
 };
 
+#[cfg(feature = "redis")]
+pub use store::redis::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use store::sqlite::SqliteStore;
 

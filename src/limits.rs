@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use std::{
     fmt::Debug,
+    hash::{BuildHasher, Hasher, RandomState},
     ops::RangeInclusive,
     time::{Duration, Instant},
 };
@@ -154,6 +155,18 @@ fn within<T: PartialOrd + Debug>(name: &'static str, value: T, range: RangeInclu
     }
     let expected = format!("{:?} to {:?}", range.start(), range.end());
     Err(Error::Limit { name, value: format!("{value:?}"), expected })
+}
+
+/// The standard library seeds its hash maps at random; two seeds are as good a number as any.
+pub(crate) fn random() -> u128 {
+    let seed = || u128::from(RandomState::new().build_hasher().finish());
+    seed() << 64 | seed()
+}
+
+/// A pause of at least half so long, at random, so that several servers do not try again at once.
+pub(crate) fn some_of(pause: Duration) -> Duration {
+    let half = pause / 2;
+    half + half.mul_f64(f64::from(random() as u32) / f64::from(u32::MAX))
 }
 
 /// When a time that begins now is over. One that no clock can tell the end of, such as [`Duration::MAX`], lasts a

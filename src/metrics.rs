@@ -2,7 +2,10 @@
 
 use std::{
     fmt::{Display, Write},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -48,6 +51,34 @@ pub(crate) struct Refusals([AtomicU64; REASONS.len()]);
 impl Refusals {
     pub(crate) fn add(&self, reason: Refused) {
         self.0[reason as usize].fetch_add(1, Relaxed);
+    }
+}
+
+/// What a store counts that several servers share.
+#[derive(Debug, Default)]
+pub(crate) struct Remote {
+    round_trips: AtomicU64,
+    reconnects: AtomicU64,
+    gaps: AtomicU64,
+    changes: AtomicU64,
+}
+
+#[cfg(feature = "redis")]
+impl Remote {
+    pub(crate) fn asked(&self) {
+        self.round_trips.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn reconnected(&self) {
+        self.reconnects.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn missed(&self) {
+        self.gaps.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn heard(&self, changes: usize) {
+        self.changes.fetch_add(changes as u64, Relaxed);
     }
 }
 
@@ -97,9 +128,14 @@ pub(crate) struct Metrics {
     rounds: Histogram,
     frames: AtomicU64,
     changes: [AtomicU64; OUTCOMES.len()],
+    remote: OnceLock<Arc<Remote>>,
 }
 
 impl Metrics {
+    pub(crate) fn measure(&self, remote: Arc<Remote>) {
+        let _ = self.remote.set(remote);
+    }
+
     pub(crate) fn saved(&self, took: Duration) {
         self.saves.add(took);
     }
@@ -164,13 +200,14 @@ pub(crate) struct Process {
 
 /// The text exposition format, version 0.0.4.
 ///
-/// What changes by itself has a fixed number of decimals, so that HEAD is told the length that GET has.
+/// What changes by itself is written as long each time, so that HEAD is told the length that GET has.
 pub(crate) fn render(metrics: &Metrics, refusals: &Refusals, gauges: &Gauges) -> String {
     let mut text = Text(String::with_capacity(8192));
     let process = &gauges.process;
 
     text.head("live_likes_build_info", "gauge", "The version that runs, and its stores.");
-    let stores = if cfg!(feature = "sqlite") { "text,sqlite" } else { "text" };
+    let stores = [("text", true), ("sqlite", cfg!(feature = "sqlite")), ("redis", cfg!(feature = "redis"))];
+    let stores = stores.iter().filter(|(_, is_built)| *is_built).map(|(name, _)| *name).collect::<Vec<_>>().join(",");
     let labels = format!("{{version=\"{}\",stores=\"{stores}\"}}", env!("CARGO_PKG_VERSION"));
     text.sample("live_likes_build_info", &labels, 1);
     text.gauge("live_likes_start_time_seconds", "When the server was started, since 1970.", gauges.started);
@@ -210,13 +247,22 @@ pub(crate) fn render(metrics: &Metrics, refusals: &Refusals, gauges: &Gauges) ->
         text.sample("live_likes_refused_total", &labels, read(&refusals.0[reason as usize]));
     }
 
-    text.some_gauge("process_resident_memory_bytes", "Memory that is resident.", process.resident);
+    if let Some(remote) = metrics.remote.get() {
+        text.counter("live_likes_redis_round_trips_total", "Requests to Redis.", read(&remote.round_trips));
+        let help = "Connections to Redis after the first.";
+        text.counter("live_likes_redis_reconnects_total", help, read(&remote.reconnects));
+        let help = "Times that changes of others were missed and read.";
+        text.counter("live_likes_redis_gaps_total", help, read(&remote.gaps));
+        text.counter("live_likes_redis_changes_total", "Changes heard of that others made.", read(&remote.changes));
+    }
+
+    text.some_gauge("process_resident_memory_bytes", "Memory that is resident.", process.resident.map(wide));
     if let Some(cpu) = process.cpu {
         text.counter("process_cpu_seconds_total", "CPU time, of user and system.", format_args!("{cpu:.2}"));
     }
-    text.some_gauge("process_open_fds", "Open descriptors.", process.descriptors);
+    text.some_gauge("process_open_fds", "Open descriptors.", process.descriptors.map(wide));
     text.some_gauge("process_max_fds", "Descriptors that may be open.", process.max_descriptors);
-    text.some_gauge("live_likes_threads", "Threads of the process.", process.threads);
+    text.some_gauge("live_likes_threads", "Threads of the process.", process.threads.map(wide));
     let help = "Threads that there may be, by the user's limit, the control group's and the kernel's.";
     text.some_gauge("live_likes_max_threads", help, process.max_threads);
     text.0
@@ -224,6 +270,11 @@ pub(crate) fn render(metrics: &Metrics, refusals: &Refusals, gauges: &Gauges) ->
 
 fn seconds(time: Duration) -> String {
     format!("{:.3}", time.as_secs_f64())
+}
+
+/// As long for every number.
+fn wide(number: u64) -> String {
+    format!("{number:.6e}")
 }
 
 fn read(counter: &AtomicU64) -> u64 {
@@ -246,7 +297,7 @@ impl Text {
         self.sample(name, "", value);
     }
 
-    fn some_gauge(&mut self, name: &str, help: &str, value: Option<u64>) {
+    fn some_gauge(&mut self, name: &str, help: &str, value: Option<impl Display>) {
         if let Some(value) = value {
             self.gauge(name, help, value);
         }

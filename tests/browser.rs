@@ -2,47 +2,9 @@
 //!
 //! Where the server behaves too well to bring about what a page must bear, a [`Puppet`] stands in.
 
-/// Runs each of these tests in Chromium and in Firefox, in a browser of its own.
-macro_rules! in_each_browser {
-    ($($(#[$attribute:meta])* $test:ident)*) => {
-        mod chromium {
-            $(
-                $(#[$attribute])*
-                #[test]
-                #[ignore = "needs Chromium: .ci/run installs it"]
-                fn $test() {
-                    super::$test(&crate::Browser::chromium());
-                }
-            )*
-        }
-
-        mod firefox {
-            $(
-                $(#[$attribute])*
-                #[test]
-                #[ignore = "needs Firefox: .ci/run installs it"]
-                fn $test() {
-                    super::$test(&crate::Browser::firefox());
-                }
-            )*
-        }
-    };
-}
-
-/// The same for what only Chromium can be told to be: without scripts, in another colour scheme, on paper.
-macro_rules! in_chromium {
-    ($($test:ident)*) => {
-        mod chromium_alone {
-            $(
-                #[test]
-                #[ignore = "needs Chromium: .ci/run installs it"]
-                fn $test() {
-                    super::$test(&crate::Browser::chromium());
-                }
-            )*
-        }
-    };
-}
+#[macro_use]
+#[path = "support/each_browser.rs"]
+mod each_browser;
 
 #[path = "support/browser.rs"]
 mod browser;
@@ -74,7 +36,7 @@ use std::time::Instant;
 use std::{env, fs, thread};
 
 use browser::{Browser, DEADLINE, Window};
-use live_likes::{Likes, Page, Server, StoreLimits};
+use live_likes::{Likes, Limits, Page, Server, StoreLimits};
 use reserved::Reserved;
 
 const BUTTON: &str = ".tweet__footer__actions__like";
@@ -281,6 +243,7 @@ struct Counter {
     folder: PathBuf,
     page: Option<PathBuf>,
     in_database: bool,
+    limits: Limits,
     reserved: Reserved,
     likes: Option<Likes>,
     stop: Box<dyn Fn()>,
@@ -312,8 +275,8 @@ impl Counter {
                 .expect("the page");
             file
         });
-        let (in_database, stop) = (false, Box::new(|| ()));
-        let mut counter = Counter { folder, page, in_database, reserved, likes: None, stop, running: None };
+        let (in_database, limits, stop) = (false, Limits::default(), Box::new(|| ()));
+        let mut counter = Counter { folder, page, in_database, limits, reserved, likes: None, stop, running: None };
         counter.restart();
         counter
     }
@@ -355,7 +318,7 @@ impl Counter {
         let file = self.folder.join(if self.in_database { "likes.db" } else { "db.txt" });
         let store = live_likes::open_store(file, StoreLimits::default()).expect("the store opens");
         let likes = Likes::with_store(store).expect("the store opens");
-        let mut server = Server::new(likes.clone());
+        let mut server = Server::new(likes.clone()).limits(self.limits.clone());
         if let Some(page) = &self.page {
             server = server.page(Page::open(page).expect("the page opens"));
         }

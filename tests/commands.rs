@@ -404,8 +404,9 @@ mod on_sqlite {
         os::unix::fs::{OpenOptionsExt, PermissionsExt},
         sync::{
             Arc,
-            atomic::{AtomicBool, Ordering},
+            atomic::{AtomicBool, AtomicU64, Ordering},
         },
+        time::{Duration, Instant},
     };
     use watcher::{Peer, get};
 
@@ -693,6 +694,109 @@ mod on_sqlite {
         assert!(put(served.addr).ends_with(r#"{"numLikes":2}"#));
         assert!(folder.names().iter().all(|name| !name.ends_with(".tmp")), "{:?}", folder.names());
         assert!(folder.names().contains(&"file:uri.db?mode=memory".to_owned()));
+    }
+
+    #[test]
+    fn a_backup_under_load_is_a_state_that_was_and_is_restored() {
+        const CLIENTS: u64 = 4;
+        let folder = Folder::new();
+        let server = Server::start(&folder, &["--db", DB]);
+        let addr = server.addr;
+        let (ended, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        // Each visitor likes one post and then, once that is answered, the other.
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let (ended, answered) = (ended.clone(), answered.clone());
+                thread::spawn(move || {
+                    let mut visitors = 0;
+                    while !ended.load(Ordering::Relaxed) {
+                        for post in ["first", "second"] {
+                            let path = format!("/like?post={post}&visitor=visitor-{client:04}-{visitors:08}");
+                            let answer = watcher::put_at(addr, &path);
+                            assert!(answer.contains(r#""liked":true"#), "{answer}");
+                        }
+                        visitors += 1;
+                        answered.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        let mut likes_before = 0;
+        for number in 0..5 {
+            let least = answered.load(Ordering::SeqCst);
+            let copy = format!("copy{number}.db");
+            done(&folder, &on(&["backup", &copy]));
+            let most = answered.load(Ordering::SeqCst) + CLIENTS;
+            let count = |post: &str| done(&folder, &["get", post, "--db", &copy]).trim().parse::<u64>().unwrap();
+            let (first, second) = (count("first"), count("second"));
+            assert!(second <= first && first <= second + CLIENTS, "{first} and {second}");
+            assert!((least..=most).contains(&second), "{second} is not from {least} to {most}");
+            assert!(second >= likes_before);
+            likes_before = second;
+            // Every like is a visitor's, and is there with it.
+            let export = done(&folder, &["export", "--visitors", "--db", &copy]);
+            for (post, likes) in [("first", first), ("second", second)] {
+                let visitors = export.lines().filter(|line| line.starts_with(&format!("{post},,"))).count() as u64;
+                assert_eq!(visitors, likes, "{post}");
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        drop(server);
+        // Restored, it goes on from there, and knows who likes what.
+        let restored = Server::start(&folder, &["--db", "copy4.db"]);
+        let likes = get(restored.addr, "/likes?post=second");
+        assert!(likes.contains(&format!("{{\"numLikes\":{likes_before},")), "{likes}");
+        let again = watcher::put_at(restored.addr, "/like?post=second&visitor=visitor-0000-00000000");
+        assert!(again.contains(&format!("{{\"numLikes\":{likes_before},\"liked\":true")), "{again}");
+        let new = watcher::put_at(restored.addr, "/like?post=second&visitor=visitor-new-0123456789");
+        assert!(new.contains(&format!("{{\"numLikes\":{},", likes_before + 1)), "{new}");
+    }
+
+    #[test]
+    fn a_change_is_shown_by_a_running_server_within_two_seconds() {
+        let folder = Folder::new();
+        let server = Server::start(&folder, &["--db", DB]);
+        let mut peer = Peer::connect(server.addr);
+        assert_eq!(peer.count(), 0);
+        // The fastest of some, since a busy machine takes longer over each.
+        let times = (1..=5).map(|likes| {
+            done(&folder, &on(&["set", &likes.to_string()]));
+            let begun = Instant::now();
+            assert_eq!(peer.count(), likes);
+            begun.elapsed()
+        });
+        assert!(times.min().unwrap() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn an_import_that_is_killed_is_begun_again_and_counts_nothing_twice() {
+        let folder = Folder::new();
+        let hash = |number: usize| format!("{number:032x}");
+        // Posts of three lines each, so that a transaction ends within one.
+        let all = (0..5_000).fold("post,likes,visitor,liked,seq\n".to_owned(), |text, number| {
+            let (fan, other) = (hash(number), hash(number + 20_000));
+            format!("{text}post {number},,{fan},true,1\npost {number},,{other},true,\npost {number},5,,,\n")
+        });
+        let mut import = binary(&folder, &on(&["import", "-"])).stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = import.stdin.take().unwrap();
+        let first: String = all.split_inclusive('\n').take(15_000).collect();
+        input.write_all(first.as_bytes()).unwrap();
+        // Those of its first transaction are there, and it waits for more.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while run(&folder, &on(&["get", "post 3332"])).1 != "5\n" {
+            assert!(Instant::now() < deadline);
+        }
+        import.kill().unwrap();
+        import.wait().unwrap();
+        drop(input);
+        assert_eq!(done(&folder, &on(&["get", "post 3333"])), "1\n", "one of its lines is there");
+        fs::write(folder.join("all.csv"), &all).unwrap();
+        let said = done(&folder, &on(&["import", "all.csv"]));
+        assert_eq!(said, "imported 5000 posts and 10000 visitors into likes.db\n");
+        let sorted = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+        // The database has a default counter, too.
+        assert!(sorted(&done(&folder, &on(&["export", "--visitors"]))) == sorted(&(all + ",0,,,")));
     }
 
     #[test]

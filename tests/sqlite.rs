@@ -5,15 +5,17 @@
 
 #[path = "support/folder.rs"]
 mod folder;
+#[path = "support/many.rs"]
+mod many;
 
 use folder::Folder;
 use live_likes::{
-    BatchId, Change, ChangeKind, Count, Error, Likes, Outcome, Post, Refused, SqliteStore, Store, StoreLimits,
-    VisitorKey, open_admin, open_store,
+    Change, ChangeKind, Count, Error, Likes, Outcome, Post, Refused, SqliteStore, Store, StoreLimits, open_admin,
+    open_store,
 };
+use many::*;
 use proptest::prelude::*;
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
@@ -25,9 +27,6 @@ use std::{
 /// Nobody should ever wait this long.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The largest number that JSON's readers read as it is.
-const MOST: u64 = (1 << 53) - 1;
-
 fn open(path: impl AsRef<Path>) -> SqliteStore {
     SqliteStore::open(path, StoreLimits::default()).unwrap()
 }
@@ -37,56 +36,6 @@ fn limited(path: &Path, posts: u64, visitors: u64) -> SqliteStore {
     let mut limits = StoreLimits::default();
     (limits.posts, limits.visitors) = (posts, visitors);
     SqliteStore::open(path, limits).unwrap()
-}
-
-fn post(name: &str) -> Post {
-    Post::new(name).unwrap()
-}
-
-/// The key of a visitor, of whatever post.
-fn visitor(number: u8) -> VisitorKey {
-    VisitorKey([number; 16])
-}
-
-fn likes(name: &str, likes: u64) -> Change {
-    Change { post: post(name), kind: ChangeKind::Likes(likes) }
-}
-
-fn says(name: &str, number: u8, liked: bool, seq: Option<u64>) -> Change {
-    Change { post: post(name), kind: ChangeKind::Visitor { visitor: visitor(number), liked, seq } }
-}
-
-fn set(name: &str, likes: u64) -> Change {
-    Change { post: post(name), kind: ChangeKind::Set(likes) }
-}
-
-fn delete(name: &str) -> Change {
-    Change { post: post(name), kind: ChangeKind::Delete }
-}
-
-fn applied(likes: u64, version: u64) -> Outcome {
-    Outcome::Applied(Count { likes, version })
-}
-
-fn unchanged(likes: u64, version: u64, liked: bool) -> Outcome {
-    Outcome::Unchanged { count: Count { likes, version }, liked }
-}
-
-/// Saves changes as a batch of their own.
-trait Saves {
-    fn save(&mut self, changes: &[Change]) -> Vec<Outcome>;
-}
-
-impl<S: Store> Saves for S {
-    fn save(&mut self, changes: &[Change]) -> Vec<Outcome> {
-        self.apply(next_batch(), changes).unwrap()
-    }
-}
-
-fn next_batch() -> BatchId {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    BatchId { server: 7 << 100, number: LAST.fetch_add(1, Ordering::Relaxed) + 1 }
 }
 
 /// Another program that uses the database, as `sqlite3` would.
@@ -101,17 +50,6 @@ fn numbers(path: &Path, query: &str) -> Vec<Vec<i64>> {
     let columns = query.column_count();
     let rows = query.query_map([], |row| (0..columns).map(|column| row.get(column)).collect()).unwrap();
     rows.map(|row| row.unwrap()).collect()
-}
-
-/// Counts as a reader sees them.
-fn read<const N: usize>(store: &SqliteStore, names: [&str; N]) -> [(u64, u64); N] {
-    let read = store.reader().unwrap().read(&names.map(|name| (post(name), None))).unwrap();
-    std::array::from_fn(|place| (read[place].0.likes, read[place].0.version))
-}
-
-/// Whether a visitor likes a post, as a reader sees it.
-fn likes_it(store: &SqliteStore, name: &str, number: u8) -> bool {
-    store.reader().unwrap().read(&[(post(name), Some(visitor(number)))]).unwrap()[0].1.unwrap()
 }
 
 /// Copies what a process that is killed now leaves of its database. By another process, since one that closes a file
@@ -168,61 +106,6 @@ fn a_visitor_counts_once_and_can_take_that_back() {
 }
 
 #[test]
-fn the_highest_seq_of_a_visitor_holds_in_every_order_of_arrival() {
-    let orders = [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]];
-    for at_once in [false, true] {
-        for order in orders {
-            // The first and the third are likes, the second is an unlike.
-            for last in [2, 3] {
-                let folder = Folder::new();
-                let path = folder.join("likes.db");
-                let mut store = open(&path);
-                let sent = order.iter().filter(|&&seq| seq <= last);
-                let changes: Vec<_> = sent.map(|&seq| says("a", 1, seq != 2, Some(seq))).collect();
-                if at_once {
-                    store.save(&changes);
-                } else {
-                    for change in changes {
-                        store.save(&[change]);
-                        drop(store);
-                        store = open(&path);
-                    }
-                }
-                let likes = u64::from(last == 3);
-                assert_eq!(read(&store, ["a"])[0].0, likes, "{order:?} up to {last}");
-                assert_eq!(likes_it(&store, "a", 1), likes == 1, "{order:?} up to {last}");
-            }
-        }
-    }
-}
-
-#[test]
-fn a_change_whose_seq_is_not_higher_is_answered_with_the_present_state() {
-    let folder = Folder::new();
-    let mut store = open(folder.join("likes.db"));
-    assert_eq!(store.save(&[says("a", 1, true, Some(5))]), [applied(1, 1)]);
-    assert_eq!(store.save(&[says("a", 1, true, Some(5))]), [unchanged(1, 1, true)]);
-    assert_eq!(store.save(&[says("a", 1, false, Some(4)), says("a", 1, false, Some(5))]), [unchanged(1, 1, true); 2]);
-    // It changes no mind, and yet is the highest from now on.
-    assert_eq!(store.save(&[says("a", 1, true, Some(9))]), [unchanged(1, 1, true)]);
-    assert_eq!(store.save(&[says("a", 1, false, Some(8))]), [unchanged(1, 1, true)]);
-    // One without a number changes the mind and leaves the highest as it is.
-    assert_eq!(store.save(&[says("a", 1, false, None)]), [applied(0, 2)]);
-    assert_eq!(store.save(&[says("a", 1, true, Some(9))]), [unchanged(0, 2, false)]);
-    assert_eq!(store.save(&[says("a", 1, true, Some(10))]), [applied(1, 3)]);
-    // Numbers of another visitor, and of another post, are their own.
-    assert_eq!(store.save(&[says("a", 2, true, Some(1)), says("b", 1, true, Some(1))]), [applied(2, 4), applied(1, 5)]);
-    // 0 is a number; there is none beyond the largest.
-    assert_eq!(
-        store.save(&[says("c", 1, true, Some(0)), says("c", 1, false, Some(0))]),
-        [applied(1, 6), unchanged(1, 6, true)]
-    );
-    let largest =
-        [says("c", 1, false, Some(u64::MAX)), says("c", 1, true, Some(MOST)), says("c", 1, true, Some(u64::MAX))];
-    assert_eq!(store.save(&largest), [applied(0, 7), unchanged(0, 7, false), unchanged(0, 7, false)]);
-}
-
-#[test]
 fn a_visitor_who_took_it_back_is_forgotten_unless_there_is_a_seq_to_keep() {
     let folder = Folder::new();
     let path = folder.join("likes.db");
@@ -242,19 +125,6 @@ fn a_visitor_who_took_it_back_is_forgotten_unless_there_is_a_seq_to_keep() {
         [[2, 0, 1], [3, 0, 1]]
     );
     assert_eq!(numbers(&path, "SELECT posts, visitors FROM meta"), [[1, 2]]);
-}
-
-#[test]
-fn a_count_is_set_no_lower_than_the_visitors_who_like_it() {
-    let folder = Folder::new();
-    let mut store = open(folder.join("likes.db"));
-    store.save(&[says("a", 1, true, None), says("a", 2, true, None), likes("a", 1)]);
-    assert_eq!(store.save(&[set("a", 1)]), [Outcome::Refused(Refused::BelowVisitors)]);
-    assert_eq!(
-        store.save(&[set("a", 2), set("a", 100), likes("a", 1)]),
-        [applied(2, 4), applied(100, 5), applied(101, 6)]
-    );
-    assert_eq!(store.save(&[says("a", 1, false, None), set("new", 7)]), [applied(100, 7), applied(7, 8)]);
 }
 
 #[test]
@@ -321,20 +191,6 @@ fn no_count_and_no_version_is_larger_than_every_json_reader_can_read() {
 }
 
 #[test]
-fn a_batch_that_is_given_again_counts_once() {
-    let folder = Folder::new();
-    let mut store = open(folder.join("likes.db"));
-    let (batch, changes) = (next_batch(), [likes("a", 3), says("a", 1, true, None)]);
-    let outcomes = store.apply(batch, &changes).unwrap();
-    for _ in 0..2 {
-        assert_eq!(store.apply(batch, &changes).unwrap(), outcomes);
-        assert_eq!(read(&store, ["a"]), [(4, 4)]);
-    }
-    let other_server = BatchId { server: batch.server + 1, ..batch };
-    assert_eq!(store.apply(other_server, &changes).unwrap(), [applied(7, 7), unchanged(7, 7, true)]);
-}
-
-#[test]
 fn a_batch_without_changes_is_written_too() {
     let folder = Folder::new();
     let path = folder.join("likes.db");
@@ -343,101 +199,6 @@ fn a_batch_without_changes_is_written_too() {
     let before = size();
     assert_eq!(store.save(&[]), []);
     assert!(size() > before, "it proves that saving works");
-}
-
-#[test]
-fn posts_are_told_apart_byte_for_byte() {
-    let folder = Folder::new();
-    let mut store = open(folder.join("likes.db"));
-    let longest = "ö".repeat(100);
-    let names = [
-        "a",
-        "A",
-        "a ",
-        " a",
-        "é",
-        "e\u{301}",
-        "\u{202e}a",
-        "__proto__",
-        "a'; DROP TABLE posts; --",
-        "NULL",
-        "1",
-        "1.0",
-        &longest,
-    ];
-    for name in names {
-        assert_eq!(store.save(&[likes(name, 1)])[0], applied(1, read(&store, [name])[0].1), "{name}");
-    }
-    let top: BTreeSet<_> =
-        store.reader().unwrap().top(100).unwrap().into_iter().map(|(post, _)| post.name().to_owned()).collect();
-    assert_eq!(top, names.map(str::to_owned).into());
-}
-
-#[test]
-fn the_top_is_the_most_liked_first_without_the_default_counter() {
-    let folder = Folder::new();
-    let mut store = open(folder.join("likes.db"));
-    let default = Change { post: Post::default(), kind: ChangeKind::Likes(100) };
-    store.save(&[
-        default,
-        likes("a", 2),
-        likes("b", 5),
-        says("c", 1, true, None),
-        says("d", 1, false, Some(1)),
-        likes("e", 9),
-        likes("f", 2),
-    ]);
-    store.save(&[delete("e")]);
-    let reader = store.reader().unwrap();
-    let top = |most| -> Vec<_> {
-        reader.top(most).unwrap().into_iter().map(|(post, count)| (post.name().to_owned(), count.likes)).collect()
-    };
-    let all = [("b", 5), ("a", 2), ("f", 2), ("c", 1)].map(|(name, likes)| (name.to_owned(), likes));
-    assert_eq!(top(100), all);
-    assert_eq!(top(usize::MAX), all);
-    assert_eq!(top(2), all[..2]);
-    assert_eq!(top(0), []);
-    let plan = "EXPLAIN QUERY PLAN SELECT name, likes, version FROM posts WHERE likes > 0 AND name <> '' ORDER BY likes DESC, version LIMIT 10";
-    let plan: String = other(&folder.join("likes.db")).query_row(plan, [], |row| row.get(3)).unwrap();
-    assert!(plan.contains("USING INDEX most_liked"), "{plan}");
-}
-
-#[test]
-fn a_reader_answers_in_the_order_asked_and_from_one_moment() {
-    let folder = Folder::new();
-    let mut store = open(folder.join("likes.db"));
-    store.save(&[likes("a", 1), says("b", 1, true, None)]);
-    let reader = store.reader().unwrap();
-    let asked = [
-        (post("b"), Some(visitor(1))),
-        (post("z"), Some(visitor(1))),
-        (post("b"), Some(visitor(2))),
-        (post("a"), None),
-        (post("b"), None),
-    ];
-    let count = |likes, version| Count { likes, version };
-    let b = count(1, 2);
-    let told = [(b, Some(true)), (Count::default(), Some(false)), (b, Some(false)), (count(1, 1), None), (b, None)];
-    assert_eq!(reader.read(&asked).unwrap(), told);
-    assert_eq!(reader.read(&[]).unwrap(), []);
-
-    // Two posts that are always liked together are never seen apart; nor a visitor's mind and the count.
-    let asked = [(post("x"), None), (post("y"), Some(visitor(1)))];
-    std::thread::scope(|scope| {
-        let read = || {
-            for _ in 0..300 {
-                let read = reader.read(&asked).unwrap();
-                assert_eq!(read[0].0.likes, read[1].0.likes);
-                assert_eq!(read[1].1, Some(read[1].0.likes == 1));
-            }
-        };
-        let reading = [(); 4].map(|()| scope.spawn(read));
-        let mut liked = false;
-        while !reading.iter().all(|thread| thread.is_finished()) {
-            liked = !liked;
-            store.save(&[set("x", u64::from(liked)), says("y", 1, liked, None)]);
-        }
-    });
 }
 
 #[test]
@@ -477,17 +238,6 @@ fn a_store_that_is_closed_is_not_read_and_its_file_is_free() {
     assert!(matches!(reader.top(1), Err(Error::Closed)));
     assert_eq!(folder.names(), ["likes.db", "likes.db.lock"]);
     open(&path);
-}
-
-#[test]
-fn a_counter_can_be_kept_in_it() {
-    let folder = Folder::new();
-    let path = folder.join("likes.db");
-    let likes = Likes::with_store(open_store(&path, StoreLimits::default()).unwrap()).unwrap();
-    assert_eq!((likes.like().unwrap(), likes.like().unwrap()), (1, 2));
-    assert_eq!(numbers(&path, "SELECT likes FROM posts"), [[2]]);
-    drop(likes);
-    assert_eq!(open(&path).count(&Post::default()).unwrap().likes, 2);
 }
 
 #[test]
@@ -678,6 +428,32 @@ fn a_database_that_may_not_be_written_is_refused() {
     assert!(told.contains("ead-only"), "{told}");
     assert_eq!(state(&path), before);
     folder.make_writable();
+    assert_eq!(read(&open(&path), ["a"]), [(1, 1)]);
+}
+
+#[test]
+fn a_database_that_this_user_may_not_write_is_refused_until_it_may() {
+    let folder = Folder::new();
+    let path = folder.join("likes.db");
+    open(&path).save(&[likes("a", 1)]);
+    fs::remove_file(folder.join("likes.db.lock")).unwrap();
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(&folder, 0o777);
+    set_mode(&path, 0o444);
+    let before = state(&path);
+    let as_nobody = || {
+        // Root may write in spite of the mode. This thread alone becomes somebody else.
+        if rustix::process::geteuid().is_root() {
+            let nobody = rustix::process::Uid::from_raw(65_534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        }
+        SqliteStore::open(&path, StoreLimits::default()).map(drop).unwrap_err().to_string()
+    };
+    let told = std::thread::scope(|scope| scope.spawn(as_nobody).join().unwrap());
+    assert!(told.contains("cannot write it"), "{told}");
+    assert_eq!(state(&path), before);
+    assert_eq!(folder.names(), ["likes.db", "likes.db.lock"], "no log that is read-only too");
+    set_mode(&path, 0o644);
     assert_eq!(read(&open(&path), ["a"]), [(1, 1)]);
 }
 
@@ -884,87 +660,28 @@ fn what_is_changed_by_hand_is_shown() {
     assert_eq!(likes.like().unwrap(), 42);
 }
 
-/// What the store should be, in plain sets.
-#[derive(Debug, Default)]
-struct Model {
-    version: u64,
-    versions: BTreeMap<String, u64>,
-    anonymous: BTreeMap<String, u64>,
-    fans: BTreeSet<(String, VisitorKey)>,
-    /// The highest `seq` that ever came.
-    highest: BTreeMap<(String, VisitorKey), u64>,
-}
+/// A database in a folder of its own.
+struct Database(Folder);
 
-impl Model {
-    fn count(&self, name: &str) -> Count {
-        let fans = self.fans.iter().filter(|(post, _)| post == name).count() as u64;
-        let number = |map: &BTreeMap<String, u64>| map.get(name).copied().unwrap_or_default();
-        Count { likes: fans + number(&self.anonymous), version: number(&self.versions) }
+impl Place for Database {
+    fn new() -> Option<Self> {
+        Some(Self(Folder::new()))
     }
 
-    fn apply(&mut self, change: &Change) -> Outcome {
-        let name = change.post.name().to_owned();
-        let mut versions = 1;
-        match change.kind {
-            ChangeKind::Likes(likes) => {
-                *self.anonymous.entry(name.clone()).or_default() += likes;
-                versions = likes;
-            }
-            ChangeKind::Visitor { visitor, liked, seq } => {
-                let fan = (name.clone(), visitor);
-                let is_late = seq.is_some_and(|seq| self.highest.get(&fan).is_some_and(|&highest| seq <= highest));
-                if let Some(seq) = seq.filter(|_| !is_late) {
-                    self.highest.insert(fan.clone(), seq);
-                }
-                let has_changed =
-                    !is_late && if liked { self.fans.insert(fan.clone()) } else { self.fans.remove(&fan) };
-                if !has_changed {
-                    return Outcome::Unchanged { count: self.count(&name), liked: self.fans.contains(&fan) };
-                }
-            }
-            ChangeKind::Set(likes) => {
-                let others = likes.checked_sub(self.fans.iter().filter(|(post, _)| *post == name).count() as u64);
-                let Some(others) = others else { return Outcome::Refused(Refused::BelowVisitors) };
-                self.anonymous.insert(name.clone(), others);
-            }
-            ChangeKind::Delete => {
-                let is_kept = self.versions.contains_key(&name) || self.highest.keys().any(|(post, _)| *post == name);
-                if !is_kept {
-                    return Outcome::Unchanged { count: Count::default(), liked: false };
-                }
-                self.anonymous.remove(&name);
-                self.fans.retain(|(post, _)| *post != name);
-            }
-        }
-        self.version += versions;
-        self.versions.insert(name.clone(), self.version);
-        Outcome::Applied(self.count(&name))
+    fn open(&self) -> Box<dyn Store> {
+        Box::new(open(self.0.join("likes.db")))
     }
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Save(Vec<Change>),
-    /// The last batch is given again.
-    Again,
-    Restart,
-}
+keeps_many_posts!(Database);
 
-fn a_step() -> impl Strategy<Value = Step> {
-    let name = prop::sample::select(vec!["a", "b"]);
-    let seq = prop::option::weighted(0.7, 0..8_u64);
-    let change = prop_oneof![
-        2 => (name.clone(), 1..4_u64).prop_map(|(name, number)| likes(name, number)),
-        // In whatever order their numbers are, as if they had been delayed.
-        8 => (name.clone(), 1..4_u8, any::<bool>(), seq).prop_map(|(name, number, liked, seq)| says(name, number, liked, seq)),
-        1 => (name.clone(), 0..6_u64).prop_map(|(name, likes)| set(name, likes)),
-        1 => name.prop_map(delete),
-    ];
-    prop_oneof![
-        6 => prop::collection::vec(change, 0..5).prop_map(Step::Save),
-        1 => Just(Step::Again),
-        1 => Just(Step::Restart),
-    ]
+#[test]
+fn the_top_is_read_by_an_index() {
+    let place = Database::new().unwrap();
+    drop(place.open());
+    let plan = "EXPLAIN QUERY PLAN SELECT name, likes, version FROM posts WHERE likes > 0 AND name <> '' ORDER BY likes DESC, version LIMIT 10";
+    let plan: String = other(&place.0.join("likes.db")).query_row(plan, [], |row| row.get(3)).unwrap();
+    assert!(plan.contains("USING INDEX most_liked"), "{plan}");
 }
 
 proptest! {
@@ -974,34 +691,9 @@ proptest! {
     fn any_likes_and_unlikes_and_retries_and_delays_and_restarts_come_to_what_plain_sets_say(
         steps in prop::collection::vec(a_step(), 1..30)
     ) {
-        let folder = Folder::new();
-        let path = folder.join("likes.db");
-        let (mut store, mut model, mut last) = (open(&path), Model::default(), None);
-        for step in steps {
-            match step {
-                Step::Save(changes) => {
-                    let batch = next_batch();
-                    let expected: Vec<_> = changes.iter().map(|change| model.apply(change)).collect();
-                    prop_assert_eq!(&store.apply(batch, &changes).unwrap(), &expected, "{:?}", changes);
-                    last = Some((batch, changes, expected));
-                }
-                Step::Again => {
-                    let Some((batch, changes, expected)) = &last else { continue };
-                    prop_assert_eq!(&store.apply(*batch, changes).unwrap(), expected);
-                }
-                Step::Restart => {
-                    drop(store);
-                    (store, last) = (open(&path), None);
-                }
-            }
-            for name in ["a", "b"] {
-                prop_assert_eq!(store.count(&post(name)).unwrap(), model.count(name));
-                let asked: Vec<_> = (1..4).map(|number| (post(name), Some(visitor(number)))).collect();
-                let liked = |number| Some(model.fans.contains(&(name.to_owned(), visitor(number))));
-                let expected: Vec<_> = (1..4).map(|number| (model.count(name), liked(number))).collect();
-                prop_assert_eq!(store.reader().unwrap().read(&asked).unwrap(), expected);
-            }
-        }
+        let place = Database::new().unwrap();
+        comes_to_what_plain_sets_say(&place, steps);
+        let path = place.0.join("likes.db");
         let wrong = "SELECT count(*) FROM posts WHERE visitors <>
             (SELECT count(*) FROM visitors WHERE liked AND visitors.post = posts.id)";
         prop_assert_eq!(numbers(&path, wrong), [[0]]);

@@ -43,7 +43,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "FILE",
         db,
         file,
-        "where likes are kept: *.db for many posts, in SQLite; else a text file for one [db.txt]"
+        "where likes are kept: *.db for many posts, in SQLite; redis://HOST:PORT/DB for several servers; else a text file for one [db.txt]"
     ),
     flag!(
         "posts",
@@ -52,8 +52,8 @@ pub(super) const FLAGS: &[Flag] = &[
         some_file,
         "the posts that may exist, one a line; * at the end of one for any ending"
     ),
-    flag!("max-posts", "N", store.posts, number, "posts kept in *.db [100000]"),
-    flag!("max-visitors", "N", store.visitors, number, "visitors kept in *.db, for each post anew [10000000]"),
+    flag!("max-posts", "N", store.posts, number, "posts kept in *.db or Redis [100000]"),
+    flag!("max-visitors", "N", store.visitors, number, "visitors kept in *.db or Redis, for each post anew [10000000]"),
     flag!("page", "FILE", page, some_file, "page to serve in place of the built-in one"),
     flag!(
         "allow-host",

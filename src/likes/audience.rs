@@ -5,12 +5,15 @@
 //! count by its own thread; the outbox drops what would be a step back. Who leaves meanwhile may be sent to once more,
 //! into a slot that is free by then.
 
-use crate::likes::{
-    behind::Behind,
-    outbox::Outbox,
-    round::Round,
-    subscription::Queue,
-    sync::{Arc, Mutex, lock},
+use crate::{
+    likes::{
+        behind::Behind,
+        outbox::Outbox,
+        round::Round,
+        subscription::Queue,
+        sync::{Arc, Mutex, lock},
+    },
+    store::change::VisitorKey,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -107,6 +110,12 @@ impl Audience {
     /// Ends all subscriptions, once everything has been shown.
     pub(crate) fn close_queues(&self) {
         lock(&self.queues).drain(..).for_each(|queue| queue.close());
+    }
+
+    /// The visitors on whose behalf it is watched.
+    pub(crate) fn visitors(&self) -> Vec<VisitorKey> {
+        let clients = lock(&self.clients).copy();
+        clients.iter().filter_map(|(outbox, slot)| outbox.visitor(*slot)).collect()
     }
 
     /// Clients and subscribers.

@@ -110,20 +110,41 @@ impl Counters {
         }
     }
 
-    /// Notes a count that is saved, the last of so many likes; and whose it was, if that is known.
-    pub(crate) fn raise(&mut self, post: &Post, count: Count, likes: u64, mind: Option<(VisitorKey, bool)>) {
+    /// Notes a count that is saved, the last of so many likes; and whose they were, where that is known.
+    pub(crate) fn raise(
+        &mut self,
+        post: &Post,
+        count: Count,
+        likes: u64,
+        minds: impl IntoIterator<Item = (VisitorKey, bool)>,
+    ) {
         let Some(counter) = self.find_mut(post) else { return };
-        if counter.count.is_some_and(|known| known.version >= count.version) {
-            return;
-        }
-        counter.count = Some(count);
         let first = counter.steps.is_none();
-        counter.steps.get_or_insert_default().push(count, likes, mind);
+        if let Some(known) = counter.count.filter(|known| known.version >= count.version) {
+            let mut minds = minds.into_iter().peekable();
+            if count.likes > 0 && minds.peek().is_none() {
+                return;
+            }
+            counter.steps.get_or_insert_default().push_late(known, count, minds);
+        } else {
+            counter.count = Some(count);
+            counter.steps.get_or_insert_default().push(count, likes, minds);
+        }
         if first {
             self.changed.push(post.clone());
             self.changed_since.get_or_insert_with(Instant::now);
         }
         self.to_show += 1;
+    }
+
+    /// The counters in use that somebody has a handle of, what is known of each, and for which visitors it is watched.
+    pub(crate) fn watched(&self) -> Vec<(Post, Count, Arc<Audience>)> {
+        let others = self.in_use.iter().filter(|(_, counter)| counter.handle.strong_count() > 0);
+        let others = others.map(|(post, counter)| (post.clone(), counter));
+        std::iter::once((Post::default(), &self.default))
+            .chain(others)
+            .map(|(post, counter)| (post, counter.count.unwrap_or_default(), counter.audience.clone()))
+            .collect()
     }
 
     /// Takes all that is to be shown; and a mark to say when it has been.

@@ -21,16 +21,14 @@ use crate::{
         saver,
         sync::{Arc, Condvar, Mutex, MutexGuard, lock, thread, wait_for},
     },
-    limits::due_in,
-    metrics::{Metrics, Queues},
+    limits::{due_in, random},
+    metrics::{Metrics, Queues, Remote},
     store::{
-        Feed, Reader, Store,
+        Feed, Follower, Reader, Step, Store,
         change::{ChangeKind, Count, Post, VisitorKey},
     },
 };
 use std::{
-    collections::HashMap,
-    hash::{BuildHasher, Hasher, RandomState},
     sync::Weak,
     time::{Duration, Instant},
 };
@@ -41,6 +39,9 @@ pub(crate) const SAVE_WITHIN: Duration = Duration::from_secs(if cfg!(shuttle) { 
 
 /// Why nothing became of a like that was taken before the counter was closed.
 const CLOSED: &str = "the counter was closed before it could be saved";
+
+/// Changes of others that are held while a batch is saved.
+const MOST_HELD: usize = 10_000;
 
 /// How long the last handle of a ledger, when it is dropped, waits for likes that are being saved.
 const DROP_WITHIN: Duration = Duration::from_secs(1);
@@ -81,12 +82,7 @@ impl Ledger {
             workers: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS),
         });
         lock(&core.state).counters.know(&Post::default(), count);
-        let fed = Arc::downgrade(&core);
-        store.follow(Feed::new(move |post, count| {
-            if let Some(core) = fed.upgrade() {
-                core.changed_by_others(post, count);
-            }
-        }));
+        store.follow(Feed::new(Fed(Arc::downgrade(&core))));
         // From here on an early return closes the ledger, and with it a thread that was started.
         let ledger = Self { owner: Arc::new(Owner { core: core.clone() }) };
         let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -134,15 +130,17 @@ pub(crate) struct State {
     pub(crate) saving: Option<Saving>,
     /// The number of the last batch that is over, in whatever way.
     pub(crate) finished: u64,
-    /// What others have changed while a batch is saved. It is shown after the batch, whose counts may be older and
-    /// would be passed over, and with them which visitors like the posts now.
-    by_others: HashMap<Post, Count>,
+    /// What others have changed while a batch is saved. It is shown with the batch, by rising versions: what is older than
+    /// what is shown already would be passed over.
+    by_others: Vec<Step>,
     /// Changes that could not be saved, and do not count.
     not_saved: u64,
     /// Results that somebody who does not wait is to be told.
     answers: Vec<Arc<Results>>,
     /// Why likes cannot be saved just now.
     pub(crate) fault: Option<String>,
+    /// Why the changes of others are not heard of just now.
+    deaf: Option<String>,
     /// Why likes can never be saved again.
     pub(crate) stopped: Option<String>,
     /// No further likes are taken.
@@ -238,12 +236,20 @@ impl State {
         self.saver_ended && self.all_shown() && !self.over
     }
 
-    /// Notes that no batch is being saved any more.
-    pub(crate) fn end_saving(&mut self) -> Option<Saving> {
-        for (post, count) in std::mem::take(&mut self.by_others) {
-            self.counters.raise(&post, count, 1, None);
+    /// Notes that no batch is being saved any more, and what has been saved.
+    pub(crate) fn end_saving(&mut self, mut steps: Vec<Step>) -> Option<Saving> {
+        if !self.by_others.is_empty() {
+            steps.append(&mut self.by_others);
+            steps.sort_by_key(|step| step.count.version);
         }
+        self.show(steps);
         self.saving.take()
+    }
+
+    fn show(&mut self, steps: Vec<Step>) {
+        for Step { post, count, likes, minds } in steps {
+            self.counters.raise(&post, count, likes, minds);
+        }
     }
 
     /// Tells those who wait for these results; those who do not wait are told by the broadcaster.
@@ -392,7 +398,7 @@ impl Core {
             Some(reason) => (Refusal::Stopped(reason.clone()), Refusal::Stopped(reason.clone())),
             None => (Refusal::Unknown(CLOSED.to_owned()), Refusal::NotSaved(CLOSED.to_owned())),
         };
-        if let Some(unsaved) = state.end_saving() {
+        if let Some(unsaved) = state.end_saving(Vec::new()) {
             state.settle(unsaved.results, Err(saving));
         }
         let number = state.next.number + 1;
@@ -428,15 +434,24 @@ impl Core {
         (None, is_new)
     }
 
-    fn changed_by_others(&self, post: &Post, count: Count) {
+    /// Whether the counts that are shown are all there is, and likes are taken and saved.
+    pub(crate) fn health(&self) -> Result<()> {
+        let state = lock(&self.state);
+        state.health()?;
+        state.deaf.clone().map_or(Ok(()), |problem| Err(Error::NotRead(problem)))
+    }
+
+    fn changed_by_others(&self, mut steps: Vec<Step>) {
         let mut state = lock(&self.state);
         if state.saving.is_none() {
-            state.counters.raise(post, count, 1, None);
+            state.show(steps);
             return self.saved.notify_one();
         }
-        let newest = state.by_others.entry(post.clone()).or_default();
-        if newest.version < count.version {
-            *newest = count;
+        state.by_others.append(&mut steps);
+        if state.by_others.len() > MOST_HELD {
+            let steps = std::mem::take(&mut state.by_others);
+            state.show(steps);
+            self.saved.notify_one();
         }
     }
 
@@ -519,15 +534,39 @@ impl Core {
     }
 }
 
+/// The ledger, as the store tells it of others.
+struct Fed(Weak<Core>);
+
+#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "what only several servers need"))]
+impl Follower for Fed {
+    fn changed(&self, steps: Vec<Step>) {
+        if let Some(core) = self.0.upgrade() {
+            core.changed_by_others(steps);
+        }
+    }
+
+    fn watched(&self) -> Vec<(Post, Count, Vec<VisitorKey>)> {
+        let Some(core) = self.0.upgrade() else { return Vec::new() };
+        let watched = lock(&core.state).counters.watched();
+        watched.into_iter().map(|(post, count, audience)| (post, count, audience.visitors())).collect()
+    }
+
+    fn lost(&self, problem: Option<String>) {
+        if let Some(core) = self.0.upgrade() {
+            lock(&core.state).deaf = problem;
+        }
+    }
+
+    fn measure(&self, remote: std::sync::Arc<Remote>) {
+        if let Some(core) = self.0.upgrade() {
+            core.metrics.measure(remote);
+        }
+    }
+}
+
 impl State {
     fn not_saved(&self, likes: u64, became: &str) -> String {
         let reason = self.fault.as_deref().unwrap_or("there was no time left");
         format!("{likes} likes {became}: {reason}")
     }
-}
-
-/// The standard library seeds its hash maps at random; two seeds are as good a name as any.
-fn random() -> u128 {
-    let seed = || u128::from(RandomState::new().build_hasher().finish());
-    seed() << 64 | seed()
 }

@@ -212,14 +212,14 @@ impl Likes {
         self.counter.audience.watching()
     }
 
-    /// Whether likes are taken and saved.
+    /// Whether likes are taken and saved, and those that other servers save are heard of.
     ///
     /// # Errors
     ///
     /// What [`like`](Self::like) would say: [`Error::NotSaved`](crate::Error::NotSaved),
     /// [`Error::Stopped`](crate::Error::Stopped) or [`Error::Closed`](crate::Error::Closed).
     pub fn health(&self) -> Result<()> {
-        lock(&self.core().state).health()
+        self.core().health()
     }
 
     /// Whether the store has been saving for more than 5 s, and may never come back: for a watchdog. A save that fails

@@ -11,7 +11,7 @@
 
 use crate::{
     likes::dialect::{Dialect, Personal},
-    likes::round::{Encoded, Round},
+    likes::round::{Encoded, Mind, Round},
     likes::sync::{Mutex, lock},
     store::change::{Count, Post, VisitorKey},
     stream::Stream,
@@ -145,6 +145,14 @@ struct Visitor {
     key: VisitorKey,
     /// Whether the visitor likes the post, to go out with the next count.
     liked: Option<bool>,
+    /// The last that went there, and the version of that.
+    last: Mind,
+}
+
+impl Visitor {
+    fn note(&mut self, mind: Mind) {
+        (self.liked, self.last) = (Some(mind.liked), mind);
+    }
 }
 
 impl Slot {
@@ -174,9 +182,15 @@ impl Outbox {
             gate.others.push(Box::default());
             gate.others.len()
         });
-        let visitor = visitor.map(|key| Box::new(Visitor { key, liked: None }));
+        let visitor =
+            visitor.map(|key| Box::new(Visitor { key, liked: None, last: Mind { liked: false, version: 0 } }));
         *gate.slot(index) = Slot { post: Some(post), visitor, ..Slot::default() };
         index
+    }
+
+    /// The visitor on whose behalf a slot's post is watched.
+    pub(crate) fn visitor(&self, slot: usize) -> Option<VisitorKey> {
+        lock(&self.gate).slot(slot).visitor.as_ref().map(|visitor| visitor.key)
     }
 
     /// Shows the count as it is, or a newer one that a round has brought meanwhile.
@@ -190,12 +204,14 @@ impl Outbox {
         let newer = slot.newest.version > count.version;
         if !newer {
             slot.newest = count;
-            slot.take_liked();
         }
         slot.waiting = true;
-        // A mind that a round has brought is as new as its count.
-        let brought = slot.take_liked();
-        slot.set_liked(brought.or(liked));
+        // A round may have brought something newer of the visitor.
+        if let Some((visitor, liked)) =
+            slot.visitor.as_mut().zip(liked).filter(|(of, _)| of.last.version <= count.version)
+        {
+            visitor.note(Mind { liked, version: count.version });
+        }
         gate.waiting += 1;
         let frames = if gate.unsent.is_empty() { self.flush_through(&mut gate) } else { 0 };
         gate.sent(frames)
@@ -227,12 +243,16 @@ impl Outbox {
             return 0;
         }
         let last = slot.newest.version;
-        if last >= newest.version {
+        let visitor = slot.visitor.as_mut();
+        let mind = visitor.and_then(|of| Some((round.mind(of.key).filter(|mind| mind.version > of.last.version)?, of)));
+        // What comes late of the visitor is told with the count that was shown already.
+        let is_news = mind.as_ref().is_some_and(|(mind, of)| mind.liked != of.last.liked);
+        if last > newest.version || last == newest.version && !is_news {
             return 0;
         }
         slot.newest = newest;
-        if let Some(visitor) = &mut slot.visitor {
-            visitor.liked = round.mind(visitor.key).or(visitor.liked);
+        if let Some((mind, visitor)) = mind {
+            visitor.note(mind);
         }
         if !slot.begun {
             return 0;
@@ -243,7 +263,7 @@ impl Outbox {
             return 0;
         }
 
-        let first = round.first_after(last);
+        let first = round.first_after(last).min(round.counts().len() - 1);
         let liked = slot.take_liked();
         if liked.is_some() {
             // What is told to this client alone.

@@ -15,20 +15,53 @@ pub(crate) struct Steps {
     counts: Vec<Count>,
     /// There were more than are shown one by one.
     skipped: bool,
-    /// The visitors among them, and whether they like the post now.
-    minds: HashMap<VisitorKey, bool>,
-    /// The post had no likes at some time, so that no visitor likes it who did before.
-    cleared: bool,
+    minds: Minds,
+}
+
+/// Whether visitors like a post, each with the version from which on that holds: what comes late may be older than what a
+/// client was told.
+#[derive(Debug, Default)]
+struct Minds {
+    visitors: HashMap<VisitorKey, Mind>,
+    /// The last version with which the post had no likes, so that no visitor likes it who did before.
+    cleared: Option<u64>,
+}
+
+/// Whether a visitor likes a post.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mind {
+    pub(crate) liked: bool,
+    /// The version from which on that holds.
+    pub(crate) version: u64,
+}
+
+impl Minds {
+    fn add(&mut self, count: Count, minds: impl IntoIterator<Item = (VisitorKey, bool)>) {
+        let version = count.version;
+        if count.likes == 0 {
+            self.cleared = self.cleared.max(Some(version));
+        }
+        for (visitor, liked) in minds {
+            let known = self.visitors.entry(visitor).or_insert(Mind { liked, version });
+            if known.version <= version {
+                *known = Mind { liked, version };
+            }
+        }
+    }
+
+    fn get(&self, visitor: VisitorKey) -> Option<Mind> {
+        let cleared = self.cleared.map(|version| Mind { liked: false, version });
+        match (self.visitors.get(&visitor).copied(), cleared) {
+            (Some(said), Some(cleared)) if said.version < cleared.version => Some(cleared),
+            (said, cleared) => said.or(cleared),
+        }
+    }
 }
 
 impl Steps {
-    /// Adds so many likes, the last of which made the count this one; and whose it was, where that is known.
-    pub(crate) fn push(&mut self, count: Count, likes: u64, mind: Option<(VisitorKey, bool)>) {
-        if count.likes == 0 {
-            self.minds.clear();
-            self.cleared = true;
-        }
-        self.minds.extend(mind);
+    /// Adds so many likes, the last of which made the count this one; and the visitors among them, where they are known.
+    pub(crate) fn push(&mut self, count: Count, likes: u64, minds: impl IntoIterator<Item = (VisitorKey, bool)>) {
+        self.minds.add(count, minds);
         if self.skipped || likes.saturating_add(self.counts.len() as u64) > MOST_IN_ROUND as u64 {
             self.skipped = true;
             self.counts.clear();
@@ -37,6 +70,20 @@ impl Steps {
         }
         let before = |left| Count { likes: count.likes - left, version: count.version - left };
         self.counts.extend((0..likes).rev().map(before));
+    }
+
+    /// Adds a change that comes after a newer one, `known`, whose count is shown or about to be: what it says of visitors
+    /// still holds, unless something newer is known of them.
+    pub(crate) fn push_late(
+        &mut self,
+        known: Count,
+        count: Count,
+        minds: impl IntoIterator<Item = (VisitorKey, bool)>,
+    ) {
+        self.minds.add(count, minds);
+        if self.counts.is_empty() {
+            self.counts.push(known);
+        }
     }
 }
 
@@ -51,8 +98,7 @@ impl From<Count> for Steps {
 pub(crate) struct Round {
     post: Post,
     counts: Vec<Count>,
-    minds: HashMap<VisitorKey, bool>,
-    cleared: bool,
+    minds: Minds,
     encoded: [OnceLock<Encoded>; DIALECTS],
 }
 
@@ -68,8 +114,8 @@ impl Round {
     /// The round of what has been saved since the last one.
     pub(crate) fn of(post: Post, steps: Steps) -> Option<Self> {
         let encoded = [const { OnceLock::new() }; DIALECTS];
-        let Steps { counts, minds, cleared, .. } = steps;
-        (!counts.is_empty()).then_some(Self { post, counts, minds, cleared, encoded })
+        let Steps { counts, minds, .. } = steps;
+        (!counts.is_empty()).then_some(Self { post, counts, minds, encoded })
     }
 
     pub(crate) fn post(&self) -> &Post {
@@ -91,8 +137,8 @@ impl Round {
     }
 
     /// Whether a visitor likes the post, where that has changed, or may have.
-    pub(crate) fn mind(&self, visitor: VisitorKey) -> Option<bool> {
-        self.minds.get(&visitor).copied().or(self.cleared.then_some(false))
+    pub(crate) fn mind(&self, visitor: VisitorKey) -> Option<Mind> {
+        self.minds.get(visitor)
     }
 
     /// The frames, encoded when the first client that wants them is offered the round.
@@ -168,7 +214,30 @@ pub(crate) mod tests {
         let mut steps = Steps::default();
         counts.for_each(|((likes, mind), version)| steps.push(Count { likes, version }, 1, mind));
         let round = Round::of(Post::default(), steps).unwrap();
-        assert_eq!([before, since, never].map(|visitor| round.mind(visitor)), [Some(false), Some(true), Some(false)]);
+        assert_eq!(
+            [before, since, never].map(|visitor| round.mind(visitor).map(|mind| mind.liked)),
+            [Some(false), Some(true), Some(false)]
+        );
+    }
+
+    #[test]
+    fn what_comes_late_is_told_of_visitors_of_whom_nothing_newer_is_known() {
+        let (first, second) = (VisitorKey([1; 16]), VisitorKey([2; 16]));
+        let (known, late) = (Count { likes: 5, version: 9 }, Count { likes: 3, version: 7 });
+        let mut steps = Steps::default();
+        steps.push(known, 1, [(first, true)]);
+        steps.push_late(known, late, [(first, false), (second, true)]);
+        let mind = |liked, version| Some(Mind { liked, version });
+        let round = Round::of(Post::default(), steps).unwrap();
+        assert_eq!([first, second].map(|visitor| round.mind(visitor)), [mind(true, 9), mind(true, 7)]);
+        assert_eq!(round.counts(), [known]);
+
+        let mut steps = Steps::default();
+        steps.push_late(known, Count { likes: 0, version: 8 }, [(first, true)]);
+        steps.push_late(known, late, [(second, true)]);
+        let round = Round::of(Post::default(), steps).unwrap();
+        assert_eq!([first, second].map(|visitor| round.mind(visitor)), [mind(true, 8), mind(false, 8)]);
+        assert_eq!(round.counts(), [known], "which is shown again to those alone whom it concerns");
     }
 
     #[test]

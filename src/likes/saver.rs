@@ -7,9 +7,10 @@ use crate::{
         ledger::{Core, Saving, State},
         sync::{MutexGuard, lock, wait, wait_for},
     },
+    limits::some_of,
     metrics::Became,
     store::{
-        Store,
+        Step, Store,
         change::{BatchId, Change, ChangeKind, Outcome, Post},
     },
 };
@@ -19,9 +20,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Before a failed save is tried again the first time; doubled each time, up to [`LONGEST_PAUSE`].
+/// Before a failed save is tried again the first time; doubled each time, up to [`LONGEST_PAUSE`]. At random down to half
+/// of it, so that several servers do not try at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(shuttle) { 0 } else { 100 });
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The saver's work, until the ledger is closed or its store fails for good.
 pub(crate) fn run(core: &Core, store: impl Store) {
@@ -119,7 +121,7 @@ impl<'c, S: Store> Saver<'c, S> {
                 log::error!("likes cannot be saved: {problem}");
                 state = lock(&core.state);
             }
-            let again = Instant::now() + pause;
+            let again = Instant::now() + some_of(pause);
             while !has_given_up(&state) && Instant::now() < again {
                 let left = again.saturating_duration_since(Instant::now());
                 state = wait_for(&core.work, &core.state, state, left);
@@ -176,6 +178,7 @@ impl<'c, S: Store> Saver<'c, S> {
     }
 
     fn settle(&self, batch: &Batch, outcomes: &[Outcome], mut state: MutexGuard<'c, State>) -> MutexGuard<'c, State> {
+        let mut steps = Vec::with_capacity(batch.changes.len());
         for (change, outcome) in batch.changes.iter().zip(outcomes) {
             let became = match outcome {
                 Outcome::Applied(_) => Became::Counted,
@@ -183,18 +186,18 @@ impl<'c, S: Store> Saver<'c, S> {
                 Outcome::Refused(_) => Became::Refused,
             };
             self.core.metrics.became(became, change.likes());
-            if let Outcome::Applied(count) = outcome {
-                let mind = match change.kind {
-                    ChangeKind::Visitor { visitor, liked, .. } => Some((visitor, liked)),
-                    _ => None,
+            if let Outcome::Applied(count) = *outcome {
+                let minds = match change.kind {
+                    ChangeKind::Visitor { visitor, liked, .. } => vec![(visitor, liked)],
+                    _ => Vec::new(),
                 };
-                state.counters.raise(&change.post, *count, change.likes(), mind);
+                steps.push(Step { post: change.post.clone(), count, likes: change.likes(), minds });
             }
-            state.counters.forget(&change.post, change.likes());
         }
+        state.end_saving(steps);
+        batch.changes.iter().for_each(|change| state.counters.forget(&change.post, change.likes()));
         let saved = batch.changes.iter().zip(outcomes);
         let saved = saved.map(|(change, &outcome)| Saved { outcome, likes: change.likes() }).collect();
-        state.end_saving();
         state.finished = batch.number;
         let fault = state.fault.take();
         state.will_settle(&batch.results);

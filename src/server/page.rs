@@ -21,18 +21,17 @@ use sha1::{Digest, Sha1};
 use std::path::Path;
 
 const BUILT_IN: &str = include_str!("../../index.html");
-const MODULE: &str = include_str!("../../element/live-likes.js");
-/// The module as it is served, compressed when it is changed: by element/compress, since a compressor would be one more
-/// library in every program that embeds this one.
-const COMPRESSED_MODULE: &[u8] = include_bytes!("../../element/live-likes.js.gz");
+/// The module, minified and compressed when it is changed, by element/build.
+const MODULE: &str = include_str!("../../element/live-likes.min.js");
+const COMPRESSED_MODULE: &[u8] = include_bytes!("../../element/live-likes.min.js.gz");
 const ICON: &str = include_str!("favicon.svg");
 const MARKS: [&str; 2] = ["<!--likes-->", "<!--/likes-->"];
 
 /// The content policy of the built-in page: its own script and style, by their hashes, the module, which is the only
 /// script that this server has, and nothing else.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-orCEqMVJWfJRBn6W7OsxzoHEkOtvdo9OVKs8ukDitx8=' 'self'; \
-    style-src 'sha256-LEDuprtoAbI4tHozqjMn4ehggHX6rxqmAbhdlUsJrVw='; \
+    script-src 'sha256-RC6DpOXcL6nOZ5VAj2aq+QX0Ei5LVNmKLT291jSOZC8=' 'self'; \
+    style-src 'sha256-vBY/3xKnvYKXBY/CGgMshQdg16xsB3qXIoGEphuwJ84='; \
     connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'";
 
 /// The page that a server serves at `/` and `/index.html`.
@@ -99,7 +98,7 @@ pub(crate) fn module(fields: &HeaderMap) -> Response {
         let response = tagged(kind, COMPRESSED_MODULE, fields);
         if response.status == 304 { response } else { response.field("Content-Encoding", "gzip") }
     } else {
-        tagged(kind, shortened(MODULE), fields)
+        tagged(kind, MODULE, fields)
     };
     response
         .field("Vary", "Accept-Encoding")
@@ -123,12 +122,6 @@ fn takes_gzip(fields: &HeaderMap) -> bool {
     let weight = |coding| weight(fields, ACCEPT_ENCODING, coding);
     let gzip = weight("gzip").or(weight("x-gzip")).or(weight("*")).unwrap_or(0.0);
     gzip > 0.0 && gzip >= weight("identity").unwrap_or(0.0)
-}
-
-/// A script without its indentation and the lines that are comments: a third of what is sent.
-fn shortened(script: &str) -> String {
-    let lines = script.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with("//"));
-    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// The response to a `GET` of the icon, which changes with the program at most.

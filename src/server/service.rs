@@ -38,7 +38,7 @@ pub(crate) const STOP_STEP: Duration = Duration::from_millis(20);
 
 /// While the server stops, time that a connection between two requests has to bring one more. A proxy may be sending it
 /// at that moment, and could not tell whether it was read before the end.
-const LAST_REQUEST: Duration = Duration::from_millis(250);
+const LAST_REQUEST: Duration = Duration::from_millis(500);
 
 /// Connections to the address of the metrics that are held at once, whatever else is held.
 const METRICS_CONNECTIONS: usize = 16;

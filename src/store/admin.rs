@@ -38,9 +38,12 @@ pub trait Admin: Send {
     /// [`Error::OneCounter`], [`Error::NotRead`]
     fn top(&mut self, most: usize) -> Result<Vec<(Post, Count)>>;
 
+    /// How many changes [`apply`](Self::apply) takes at a time, or should be given: a server saves nothing meanwhile.
+    fn most_changes(&self) -> usize {
+        10_000
+    }
+
     /// Makes all of these changes durable, or none of them where one is refused.
-    ///
-    /// A server saves nothing meanwhile, so that large work is to be done by 10,000 changes at a time.
     ///
     /// # Errors
     ///
@@ -111,6 +114,8 @@ pub fn open_admin(name: impl AsRef<Path>, limits: StoreLimits) -> Result<Box<dyn
     match kind_of(path)? {
         #[cfg(feature = "sqlite")]
         Kind::Sqlite => Ok(Box::new(super::sqlite::admin::SqliteAdmin::open(path, limits).map_err(refused)?)),
+        #[cfg(feature = "redis")]
+        Kind::Redis => Ok(Box::new(super::redis::admin::RedisAdmin::open(path, limits)?)),
         Kind::Text => {
             let StoreLimits { .. } = limits;
             let text = TextAdmin(path.to_owned());

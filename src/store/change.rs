@@ -32,7 +32,7 @@ impl Post {
     }
 
     /// The name as a store has kept it.
-    #[cfg(any(feature = "sqlite", test))]
+    #[cfg(any(feature = "sqlite", feature = "redis", test))]
     pub(crate) fn kept(name: &str) -> Self {
         Self(name.into())
     }

@@ -3,12 +3,18 @@
 pub(crate) mod admin;
 pub(crate) mod change;
 mod permissions;
+#[cfg(any(feature = "sqlite", feature = "redis"))]
+mod pool;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 mod remembered;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub(crate) mod text;
 
-use crate::error::{Error, Result};
+#[cfg(not(all(feature = "sqlite", feature = "redis")))]
+use crate::error::Error;
+use crate::{error::Result, metrics::Remote};
 use change::{BatchId, Change, Count, Outcome, Post, VisitorKey};
 use std::{ffi::OsStr, path::Path, sync::Arc};
 
@@ -103,7 +109,8 @@ impl Default for StoreLimits {
 }
 
 /// Opens the store that a name means: `*.db`, `*.sqlite` and `*.sqlite3` a SQLite database (with the feature `sqlite`),
-/// anything else a text file with one number.
+/// `redis://…`, `rediss://…` and `redis+unix://…` one in Redis (with the feature `redis`), anything else a text file with
+/// one number.
 ///
 /// # Errors
 ///
@@ -113,6 +120,8 @@ pub fn open_store(name: impl AsRef<Path>, limits: StoreLimits) -> Result<Box<dyn
     match kind_of(path)? {
         #[cfg(feature = "sqlite")]
         Kind::Sqlite => Ok(Box::new(sqlite::SqliteStore::open(path, limits)?)),
+        #[cfg(feature = "redis")]
+        Kind::Redis => Ok(Box::new(redis::RedisStore::open(path, limits)?)),
         Kind::Text => {
             let StoreLimits { .. } = limits;
             Ok(Box::new(text::FileStore::open(path)?))
@@ -125,15 +134,24 @@ enum Kind {
     Text,
     #[cfg(feature = "sqlite")]
     Sqlite,
+    #[cfg(feature = "redis")]
+    Redis,
 }
 
 /// The kind of store that a name means.
 fn kind_of(path: &Path) -> Result<Kind> {
     let scheme = path.to_str().and_then(|name| name.split_once("://")).map(|(scheme, _)| scheme);
-    if let Some(scheme @ ("redis" | "rediss" | "redis+unix")) = scheme {
-        // Without the rest, which may hold a password.
-        let path = format!("{scheme}://").into();
-        return Err(Error::Database { path, problem: "this version has no store in Redis".to_owned() });
+    match scheme {
+        #[cfg(feature = "redis")]
+        Some("redis" | "rediss" | "redis+unix") => return Ok(Kind::Redis),
+        #[cfg(not(feature = "redis"))]
+        Some(scheme @ ("redis" | "rediss" | "redis+unix")) => {
+            // Without the rest, which may hold a password.
+            let path = format!("{scheme}://").into();
+            let problem = "this build has no Redis: cargo install live-likes --features redis".to_owned();
+            return Err(Error::Database { path, problem });
+        }
+        _ => {}
     }
     match path.extension().and_then(OsStr::to_str) {
         #[cfg(feature = "sqlite")]
@@ -171,20 +189,45 @@ pub trait Reader: Send + Sync {
 /// Where a store tells of changes that others have made.
 #[derive(Clone)]
 pub struct Feed {
-    tell: Arc<Tell>,
+    pub(crate) follower: Arc<dyn Follower>,
 }
 
-type Tell = dyn Fn(&Post, Count) + Send + Sync;
+/// Who is told of the changes of others.
+#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "what only several servers need"))]
+pub(crate) trait Follower: Send + Sync {
+    /// Durable changes of others, in their order.
+    fn changed(&self, steps: Vec<Step>);
+
+    /// The posts that somebody is shown, the count that is known of each, and the visitors on whose behalf.
+    fn watched(&self) -> Vec<(Post, Count, Vec<VisitorKey>)>;
+
+    /// Why others' changes are not heard of just now; `None` when they are again.
+    fn lost(&self, problem: Option<String>);
+
+    /// Where the store counts what it does.
+    fn measure(&self, remote: Arc<Remote>);
+}
+
+/// A change of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) post: Post,
+    pub(crate) count: Count,
+    /// How many likes it is of, each with a version.
+    pub(crate) likes: u64,
+    /// The visitors among them.
+    pub(crate) minds: Vec<(VisitorKey, bool)>,
+}
 
 impl Feed {
-    pub(crate) fn new(tell: impl Fn(&Post, Count) + Send + Sync + 'static) -> Self {
-        Self { tell: Arc::new(tell) }
+    pub(crate) fn new(follower: impl Follower + 'static) -> Self {
+        Self { follower: Arc::new(follower) }
     }
 
     /// Tells of the count of a post after a change that is durable. One with a version that is not newer than what is
     /// known already is ignored.
     pub fn changed(&self, post: &Post, count: Count) {
-        (self.tell)(post, count);
+        self.follower.changed(vec![Step { post: post.clone(), count, likes: 1, minds: Vec::new() }]);
     }
 }
 

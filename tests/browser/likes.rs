@@ -21,6 +21,7 @@ in_each_browser! {
     seq_rises_whatever_the_clock_says_and_with_each_window
     on_a_text_file_each_page_load_likes_once_and_nobody_is_given_a_name
     #[cfg(feature = "sqlite")] in_a_database_the_button_is_a_toggle_that_all_windows_of_a_visitor_share
+    #[cfg(feature = "sqlite")] an_unlike_that_the_server_refuses_leaves_the_like
     #[cfg(feature = "sqlite")]
     on_a_bad_network_nothing_false_is_said_and_nothing_counts_twice
 }
@@ -306,6 +307,26 @@ fn in_a_database_the_button_is_a_toggle_that_all_windows_of_a_visitor_share(brow
     one.click(BUTTON);
     other.wait_until(&says("Liked"));
     assert_eq!(counter.likes().count(), 1);
+}
+
+#[cfg(feature = "sqlite")]
+fn an_unlike_that_the_server_refuses_leaves_the_like(browser: &Browser) {
+    let mut counter = Counter::start_database();
+    counter.stop();
+    counter.limits.likes_per_connection = Some(1);
+    counter.restart();
+    let window = browser.window();
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    window.click(BUTTON);
+    window.wait_until(&says("Liked"));
+    watch_labels(&window);
+    window.click(BUTTON);
+    window.wait_until("labels.length === 2");
+    assert_eq!(window.evaluate("labels.join()"), "Unliking…,Liked");
+    assert_eq!(window.text(NOTE), "Too many likes: at most 1 per connection are allowed.");
+    assert_eq!((button(&window).1.as_deref(), counter.likes().count()), (Some("true"), 1));
+    assert_eq!(window.evaluate("document.activeElement.className"), BUTTON[1..], "it keeps the focus");
 }
 
 /// The reader likes and takes it back, again and again, and so does somebody else, while the network delays, loses and

@@ -7,6 +7,8 @@ use crate::{
 };
 use live_likes::Server;
 use serde_json::json;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::thread;
 
 const OFFLINE: &str = "document.querySelector('.tweet__footer__status').dataset.state === 'offline'";
@@ -16,6 +18,7 @@ in_each_browser! {
     a_connection_that_never_brings_a_count_is_given_up
     a_page_that_is_seen_again_or_back_online_asks_at_once
     a_page_without_a_network_says_so_at_once
+    a_full_server_is_told_of_until_it_has_room
     a_page_that_the_browser_kept_is_live_again
     a_page_that_was_kept_without_a_connection_makes_one_at_once
     #[cfg(feature = "cli")] a_frozen_server_is_not_called_live
@@ -23,7 +26,9 @@ in_each_browser! {
     without_a_websocket_the_count_comes_over_http_with_the_reason
     the_page_works_at_a_path_of_a_proxy
     a_proxy_that_changes_the_host_is_told_of
+    without_websockets_the_page_is_live_by_events_and_likes_by_http
     the_page_works_under_a_prefix
+    a_page_from_a_file_says_where_it_works
 }
 
 in_chromium! {
@@ -180,6 +185,29 @@ fn a_page_that_the_browser_kept_is_live_again(browser: &Browser) {
     assert_eq!(window.evaluate("document.title === 'true'"), browser.is_chromium());
 }
 
+fn a_full_server_is_told_of_until_it_has_room(browser: &Browser) {
+    let mut counter = Counter::start("16");
+    let window = browser.window();
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    window.evaluate("Math.random = () => 1_000"); // it waits for very long
+    counter.stop();
+    window.wait_until(RECONNECTING);
+    counter.limits.connections = 10; // a browser keeps some of its own
+    counter.restart();
+    let others = [(); 10].map(|()| {
+        let mut other = TcpStream::connect(counter.addr()).expect("the server listens");
+        other.write_all(b"GET /likes HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+        other.read_exact(&mut [0; 12]).expect("it has let the other in");
+        other
+    });
+    window.evaluate("Math.random = () => 0.001; dispatchEvent(new Event('online'))");
+    window.wait_until(&format!("document.querySelector('{NOTE}').textContent.startsWith('The server is full')"));
+    assert_eq!(window.evaluate(RECONNECTING), true);
+    drop(others);
+    window.wait_until(&format!("{LIVE} && document.querySelector('{NOTE}').textContent === ''"));
+}
+
 fn a_page_that_was_kept_without_a_connection_makes_one_at_once(browser: &Browser) {
     let (puppet, other) = (Puppet::start(), Counter::start("1"));
     let window = browser.window();
@@ -259,7 +287,7 @@ fn without_a_websocket_the_count_comes_over_http_with_the_reason(browser: &Brows
     let window = browser.window();
     window.before_each_page("Math.random = () => 0.001");
     for (count, (likes, like), reason) in [
-        ("17", (200, 204), "WebSockets do not get through to the server."),
+        ("17", (200, 204), "No WebSocket to the server could be made."),
         ("18", (200, 403), "The server refuses pages from this address. Its log says how to allow it."),
         ("16", (403, 403), "The server refuses pages from this address. Its log says how to allow it."),
         ("16", (503, 503), "The server answered 503."),
@@ -278,6 +306,54 @@ fn without_a_websocket_the_count_comes_over_http_with_the_reason(browser: &Brows
         window.wait_until(&shows("30"));
         assert_eq!(window.text(NOTE), "");
     }
+}
+
+/// Where WebSockets do not get through, the counts come as an event stream and likes go by HTTP; where that does not
+/// either, the count comes now and then.
+fn without_websockets_the_page_is_live_by_events_and_likes_by_http(browser: &Browser) {
+    let counter = Counter::start("16");
+    let relay = Relay::start(counter.addr(), "", None);
+    let window = browser.window();
+    window.before_each_page(CLOCK);
+    window.before_each_page("Math.random = () => 0.001");
+    relay.block(true, false);
+    window.open(&format!("http://{}/", relay.addr));
+    window.evaluate(&pass_until(LIVE));
+    assert_eq!(window.text(NOTE), "No WebSocket to the server could be made.");
+    counter.likes().like().expect("a like");
+    window.wait_until(&shows("17"));
+    window.click(BUTTON);
+    window.wait_until(&says("Liked"));
+    window.wait_until(&shows("18"));
+
+    relay.block(true, true);
+    window.open(&format!("http://{}/", relay.addr));
+    counter.likes().like().expect("a like");
+    window.click(BUTTON);
+    window.evaluate(&pass_until("document.querySelector('.tweet__footer__actions__like').dataset.like === 'liked'"));
+    window.wait_until(&shows("20"));
+    assert_eq!(window.evaluate(LIVE), false);
+    relay.block(false, false);
+    window.evaluate(&pass_until(LIVE));
+    assert_eq!((window.text(NOTE).as_str(), counter.likes().count()), ("", 20));
+}
+
+/// Has the page's clock run, ten times as fast as it is, until a condition holds.
+fn pass_until(condition: &str) -> String {
+    format!(
+        "new Promise((done) => {{
+           let passed = performance.now();
+           const look = () => {{
+             if ({condition}) return done(true);
+             if (performance.now() - passed > 100) {{
+               pass(1);
+               passed = performance.now();
+             }}
+             requestAnimationFrame(look);
+           }};
+           look();
+         }})"
+    )
 }
 
 fn the_page_works_at_a_path_of_a_proxy(browser: &Browser) {
@@ -314,6 +390,13 @@ fn a_proxy_that_changes_the_host_is_told_of(browser: &Browser) {
     counter.likes().like().expect("a like");
     window.wait_until(&shows("1,017"));
     assert_eq!(window.evaluate(RECONNECTING), true);
+}
+
+fn a_page_from_a_file_says_where_it_works(browser: &Browser) {
+    let window = browser.window();
+    window.open(&format!("file://{}/index.html", env!("CARGO_MANIFEST_DIR")));
+    window.wait_until(&format!("document.querySelector('{NOTE}').textContent.includes('http://localhost:3000/')"));
+    assert_eq!(window.evaluate("document.querySelector('.tweet__footer__status')"), serde_json::Value::Null);
 }
 
 fn the_page_works_under_a_prefix(browser: &Browser) {

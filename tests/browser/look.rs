@@ -16,6 +16,7 @@ in_each_browser! {
 in_chromium! {
     nothing_moves_whatever_changes
     a_storm_of_likes_leaves_the_page_time_and_memory
+    axe_finds_no_fault_in_any_state
     the_number_rolls_unless_that_is_not_wanted
     forced_colours_paper_and_right_to_left_lose_nothing
     text_can_be_read_in_both_colour_schemes_and_nothing_moves_for_who_wants_it_still
@@ -44,7 +45,7 @@ fn a_long_count_is_shortened_and_never_rounded_up_with_every_digit_in_its_title(
         ("0", "0\nlikes", None),
         ("999999", "999,999\nlikes", None),
         ("1999999", "1.999M\nlikes", Some("1,999,999")),
-        ("18446744073709551614", "18440000T\nlikes", Some("18,446,744,073,709,551,614")),
+        ("18446744073709551614", "1.844E19\nlikes", Some("18,446,744,073,709,551,614")),
     ] {
         let counter = Counter::start(count);
         window.open(&counter.url());
@@ -66,8 +67,11 @@ fn nothing_moves_whatever_changes(browser: &Browser) {
     let counter = Counter::start("16");
     let window = browser.window();
     window.prefer(&[("prefers-reduced-motion", "reduce")]); // a beating heart is no shift
-    for width in [320, 360, 511, 513, 768, 1280] {
-        window.resize(width, 720, 1.0);
+    // Also in a window so low that a note is below its end.
+    for (width, height) in
+        [(320, 720), (320, 400), (360, 720), (511, 720), (543, 300), (545, 720), (768, 720), (1280, 720)]
+    {
+        window.resize(width, height, 1.0);
         window.open(&counter.url());
         window.wait_until(LIVE);
         let moved = window.evaluate(&format!(
@@ -84,7 +88,7 @@ fn nothing_moves_whatever_changes(browser: &Browser) {
                  + scrollX + document.documentElement.scrollWidth;
                const before = starts(), moved = [];
                const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-               for (const text of ['0', '1', '16', '999', '1016', '999999', '1000000', '999999999', '{max}']) {{
+               for (const text of ['0', '1', '16', '999', '1016', '999999', '1000000', '999999999', '999999999999999', '{max}']) {{
                  updateLikeCount(text);
                  await painted();
                  if (starts() !== before) moved.push(text);
@@ -208,7 +212,7 @@ fn forced_colours_paper_and_right_to_left_lose_nothing(browser: &Browser) {
         window.evaluate(&right).as_f64().expect("a place")
     };
     assert!(start(BUTTON) > start(LIKES) && start(LIKES) > start(STATUS));
-    assert_eq!(window.evaluate("document.documentElement.scrollWidth === innerWidth"), true);
+    assert_eq!(window.evaluate("document.documentElement.scrollWidth <= innerWidth"), true);
     window.evaluate("document.documentElement.dir = ''");
 
     window.call("Emulation.setEmulatedMedia", json!({ "media": "print" }));
@@ -255,7 +259,7 @@ fn a_phone_of_320_pixels_never_scrolls_sideways(browser: &Browser) {
     let fits = |when: &str| {
         let widest =
             "Math.max(...[...document.querySelectorAll('main *')].map((part) => part.getBoundingClientRect().right))";
-        assert_eq!(window.evaluate("document.documentElement.scrollWidth"), 320, "{when}");
+        assert_eq!(window.evaluate("document.documentElement.scrollWidth <= 320"), true, "{when}");
         assert!(window.evaluate(widest).as_f64().is_some_and(|right| right <= 320.0), "{when}");
     };
     fits("with the largest count");
@@ -294,6 +298,43 @@ fn text_can_be_read_in_both_colour_schemes_and_nothing_moves_for_who_wants_it_st
         window.wait_until(RECONNECTING);
         window.evaluate(&format!("document.querySelector('{NOTE}').textContent = 'Please try again.'"));
         look(window, when);
+    }
+}
+
+/// What axe-core holds against the page, at levels A and AA and as best practice, in each of its states.
+fn axe_finds_no_fault_in_any_state(browser: &Browser) {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/target/axe/node_modules/axe-core/axe.min.js");
+    let Ok(axe) = fs::read_to_string(file) else {
+        eprintln!("nothing is tested here: `npm install --prefix target/axe axe-core@4.14.1` gets axe-core");
+        return;
+    };
+    let counter = Counter::start("16");
+    let window = browser.window();
+    window.prefer(&[("prefers-reduced-motion", "reduce")]);
+    window.open(&counter.url());
+    window.wait_until(LIVE);
+    window.evaluate(&format!("{axe}; 0"));
+    for scheme in ["light", "dark"] {
+        window.prefer(&[("prefers-color-scheme", scheme), ("prefers-reduced-motion", "reduce")]);
+        let found = window.evaluate(
+            "(async () => {
+               const found = [];
+               let looked = 0;
+               for (const state of ['live', 'connecting', 'reconnecting', 'offline'])
+                 for (const pending of [undefined, true, false])
+                   for (const liked of [false, true]) for (const toggle of [true, false]) {
+                     const refused = liked ? { problem: 'likes cannot be saved just now' } : undefined;
+                     post = { state, pending, liked, toggle, refused };
+                     showState();
+                     const { violations, passes } = await axe.run();
+                     looked += passes.length;
+                     for (const { id, nodes } of violations)
+                       found.push([id, nodes[0].html, state, pending, liked, toggle].join(' '));
+                   }
+               return looked > 500 ? found.join('\\n') : `only ${looked} rules applied`;
+             })()",
+        );
+        assert_eq!(found, "", "{scheme}");
     }
 }
 

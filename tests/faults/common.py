@@ -234,6 +234,7 @@ class WebSocket:
         while b"\r\n\r\n" not in self.buffer:
             self.receive()
         head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
+        self.head = head
         if head.startswith(b"HTTP/1.1 503 "):
             raise Ended  # the server has stopped, before this one came in
         check(head.startswith(b"HTTP/1.1 101 "), "no upgrade:", head)
@@ -264,13 +265,16 @@ class WebSocket:
         return (begin, end) if len(self.buffer) >= end else None
 
     def frame(self):
-        """The next frame."""
+        """The next frame. Pings are answered."""
         while not (bounds := self.bounds()):
             self.receive()
         opcode, (begin, end) = self.buffer[0] & 15, bounds
         payload, self.buffer = self.buffer[begin:end], self.buffer[end:]
         if opcode == 8:
             raise Ended(int.from_bytes(payload[:2], "big"))
+        if opcode == 9:
+            self.send(10, payload)
+            return self.frame()
         return opcode, payload
 
     def count(self):

@@ -147,6 +147,12 @@ impl Client {
         }
     }
 
+    /// Whether each change that was taken has been answered.
+    pub(crate) fn has_its_answers(&self) -> bool {
+        let answers = self.frames().iter().filter(|frame| frame.reference.is_some()).count();
+        answers == self.taken.load(Ordering::Relaxed)
+    }
+
     /// Takes whatever comes from now on.
     pub(crate) fn reads_on(&self) {
         self.screen.pipe.make_room(usize::MAX);

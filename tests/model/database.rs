@@ -36,6 +36,8 @@ struct Rows {
     last: Option<(BatchId, Vec<Outcome>)>,
     /// Every count there has been: version, post, likes.
     history: BTreeMap<u64, (Post, u64)>,
+    /// No save works.
+    full: bool,
     /// How many more saves, and how many more reads, may fail.
     faults: usize,
     failing_reads: usize,
@@ -124,6 +126,11 @@ impl Database {
     pub(crate) fn new(faults: usize, failing_reads: usize) -> Arc<Self> {
         let rows = Mutex::new(Rows { faults, failing_reads, ..Rows::default() });
         Arc::new(Self { rows, ..Self::default() })
+    }
+
+    /// Has every save fail from now on, or none.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.rows().full = full;
     }
 
     pub(crate) fn store(self: &Arc<Self>, shared: bool) -> Table {
@@ -246,6 +253,9 @@ enum Fault {
 impl Table {
     fn fault(&self) -> Option<Fault> {
         let mut rows = self.database.rows();
+        if rows.full {
+            return Some(Fault::NotSaved);
+        }
         let fault = [None, Some(Fault::NotSaved), Some(Fault::Lost), Some(Fault::Applied)];
         let fault = if rows.faults > 0 { fault[thread_rng().gen_range(0..fault.len())] } else { None };
         rows.faults -= usize::from(fault.is_some());

@@ -198,6 +198,23 @@ fn answers() {
     ends(posts, &database);
 }
 
+/// Nothing can be saved before a client has been told so.
+fn refusals() {
+    let (posts, database) = open(0);
+    database.set_full(true);
+    let client = Client::new(&posts, &database, ANN, ROOM);
+    let watch = client.watch(&posts, "a");
+    client.send(&posts, "a", by(ANN, "a", true, 1));
+    while !client.has_its_answers() {
+        thread::yield_now();
+    }
+    database.set_full(false);
+    posts.default_counter().unwrap().close(LONG).unwrap();
+    client.ends_at_the_newest([&watch]);
+    drop(watch);
+    ends(posts, &database);
+}
+
 /// Others change the counts too, and the store tells of that, late and in any order.
 fn others() {
     let database = Database::new(0, 0);
@@ -352,6 +369,11 @@ fn watching_several_posts_while_one_is_held_up() {
 #[test]
 fn answers_in_random_orders() {
     random(answers);
+}
+
+#[test]
+fn refusals_in_random_orders() {
+    random(refusals);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! one brings about 140 crates, and types for every event of one version of the protocol, to which
 //! the next browser need not keep. All waiting is for an answer or an event, with a deadline.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::TcpStream;
@@ -54,6 +56,14 @@ impl Browser {
         let mut command = Command::new(program("FIREFOX", &["firefox-esr", "firefox"]));
         command.args(["--headless", "--no-remote", "--remote-debugging-port", "0", "about:blank"]);
         Browser::start(Kind::Firefox, command)
+    }
+
+    /// Starts another one of this kind: another reader's.
+    pub fn another(&self) -> Browser {
+        match self.kind {
+            Kind::Chromium => Browser::chromium(),
+            Kind::Firefox => Browser::firefox(),
+        }
     }
 
     fn start(kind: Kind, mut command: Command) -> Browser {
@@ -132,8 +142,8 @@ impl Browser {
     }
 }
 
-/// That Firefox asks nobody for anything.
-const FIREFOX_PREFERENCES: [(&str, &str); 18] = [
+/// That Firefox asks nobody for anything, and adds no waits of its own to those of a page that connects again.
+const FIREFOX_PREFERENCES: [(&str, &str); 19] = [
     ("app.normandy.enabled", "false"),
     ("app.update.enabled", "false"),
     ("browser.aboutwelcome.enabled", "false"),
@@ -150,6 +160,7 @@ const FIREFOX_PREFERENCES: [(&str, &str); 18] = [
     ("extensions.update.enabled", "false"),
     ("network.captive-portal-service.enabled", "false"),
     ("network.connectivity-service.enabled", "false"),
+    ("network.websocket.delay-failed-reconnects", "false"),
     ("services.settings.server", "\"data:,#\""),
     ("toolkit.telemetry.enabled", "false"),
 ];

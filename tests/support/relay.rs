@@ -25,6 +25,8 @@ struct State {
     holds: bool,
     /// Of a thousand pieces, so many are not passed on as they come.
     faults: u64,
+    /// WebSockets are cut before they open; of event streams nothing comes back.
+    blocks: (bool, bool),
     /// What has been drawn last (xorshift).
     drawn: u64,
 }
@@ -84,6 +86,11 @@ impl Relay {
         self.weather.change(|state| (state.faults, state.drawn) = (faults, seed));
     }
 
+    /// From now on no WebSockets get through, and no event streams.
+    pub fn block(&self, websockets: bool, streams: bool) {
+        self.weather.change(|state| state.blocks = (websockets, streams));
+    }
+
     /// From now on nothing of a WebSocket's goes through; or all that was held, and what comes.
     pub fn hold(&self, holds: bool) {
         self.weather.change(|state| state.holds = holds);
@@ -100,7 +107,7 @@ fn serve(
 ) -> std::io::Result<()> {
     let mut server = TcpStream::connect(to)?;
     let mut reader = BufReader::new(client.try_clone()?);
-    let (mut head, mut upgrade) = (String::new(), false);
+    let (mut head, mut upgrade, mut stream) = (String::new(), false, false);
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
@@ -115,8 +122,19 @@ fn serve(
                 head += &line;
             }
             (_, Some("Connection")) => {}
-            _ => head += &line,
+            _ => {
+                stream |= line.contains("text/event-stream");
+                head += &line;
+            }
         }
+    }
+    let blocks = weather.state.lock().expect("no panic").blocks;
+    if upgrade && blocks.0 {
+        return Ok(());
+    }
+    if stream && blocks.1 {
+        let _ = copy(&mut reader, &mut std::io::sink()); // until the client gives up
+        return Ok(());
     }
     head += if upgrade { "Connection: Upgrade\r\n\r\n" } else { "Connection: close\r\n\r\n" };
     server.write_all(head.as_bytes())?;

@@ -67,6 +67,11 @@ pub fn put(addr: SocketAddr) -> String {
     request(addr, "PUT", "/like")
 }
 
+#[allow(dead_code, reason = "not every test file likes posts")]
+pub fn put_at(addr: SocketAddr, path: &str) -> String {
+    request(addr, "PUT", path)
+}
+
 /// Sends one request on a connection of its own and returns the whole answer.
 fn request(addr: SocketAddr, method: &str, path: &str) -> String {
     let mut stream = stream(addr);

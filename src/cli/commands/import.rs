@@ -8,9 +8,6 @@ use std::{
     io::{IsTerminal, Read, Write, stderr, stdin},
 };
 
-/// Lines of one transaction.
-const LINES: usize = 10_000;
-
 pub(super) fn run(given: &Invocation) -> Result<(), Problem> {
     let name = given.operands[0].as_str();
     let cannot = |problem: String| Problem::Failed(format!("cannot import `{name}`: {problem}"));
@@ -23,11 +20,12 @@ pub(super) fn run(given: &Invocation) -> Result<(), Problem> {
     };
     let mut records = Records::of(file).map_err(cannot)?;
     let mut store = given.store_to_fill()?;
-    let (mut changes, mut posts, mut visitors) = (Vec::with_capacity(LINES), 0_u64, 0_u64);
+    let (mut changes, mut posts, mut visitors) = (Vec::new(), 0_u64, 0_u64);
     let mut progress = Progress { bytes, shown: false };
     let mut done = 0;
     loop {
-        let read = records.take(&mut changes).and_then(|()| save(&mut *store, &changes, &records.lines));
+        let read =
+            records.take(&mut changes, store.most_changes()).and_then(|()| save(&mut *store, &changes, &records.lines));
         if let Err(problem) = read {
             progress.clear();
             return Err(cannot(match done {
@@ -118,8 +116,8 @@ impl Records {
         self.records.position().line()
     }
 
-    /// Reads further changes.
-    fn take(&mut self, changes: &mut Vec<Change>) -> Result<(), String> {
+    /// Reads further changes, so many at most.
+    fn take(&mut self, changes: &mut Vec<Change>, most: usize) -> Result<(), String> {
         changes.clear();
         self.lines.clear();
         if let Some(likes) = self.number.take() {
@@ -127,7 +125,7 @@ impl Records {
             changes.push(Change { post: Post::default(), kind: ChangeKind::Set(likes) });
         }
         let mut record = ByteRecord::new();
-        while changes.len() < LINES {
+        while changes.len() < most {
             if !self.next(&mut record)? {
                 break;
             }
@@ -140,7 +138,7 @@ impl Records {
             changes.push(self.read(&record).map_err(|problem| format!("line {line}: {problem}"))?);
         }
         match &self.unfinished {
-            Some(post) if changes.len() < LINES => {
+            Some(post) if changes.len() < most => {
                 Err(format!("the file ends before the likes of {post:?}: it is not whole"))
             }
             _ => Ok(()),

@@ -78,6 +78,12 @@ fn make(file: &Path) -> rusqlite::Result<()> {
     connection.close().map_err(|(_, e)| e)
 }
 
+/// Refuses a file that SQLite could only open to read. It would make a log beside it that is read-only too, and stays so
+/// when the file no longer is.
+pub(super) fn check_writable(file: &Path) -> Result<(), String> {
+    OpenOptions::new().write(true).open(file).map(drop).map_err(|e| format!("cannot write it: {e}"))
+}
+
 /// A connection that writes, if it may.
 pub(super) fn open(file: &Path) -> Result<Connection, String> {
     let set_up = || {
@@ -95,11 +101,6 @@ pub(super) fn open(file: &Path) -> Result<Connection, String> {
         return Err("it cannot be opened in WAL mode, which saving relies on".to_owned());
     }
     Ok(connection)
-}
-
-/// Refuses a file that SQLite could only open to read.
-pub(super) fn check_writable(connection: &Connection) -> Result<(), String> {
-    if connection.is_readonly("main").map_err(describe)? { Err("it is read-only".to_owned()) } else { Ok(()) }
 }
 
 /// A connection that only reads.
@@ -141,7 +142,7 @@ pub(super) fn describe(e: rusqlite::Error) -> String {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             format!("another program has locked it for {} s", BUSY_WITHIN.as_secs())
         }
-        Some(ErrorCode::ReadOnly) => "it is read-only".to_owned(),
+        Some(ErrorCode::ReadOnly) => "it, or its `-wal` or `-shm` beside it, is read-only".to_owned(),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             format!("it is damaged, `sqlite3 <file> .recover` may save what is left: {e}")
         }

@@ -86,8 +86,8 @@ impl SqliteStore {
         if !file::is_ours(&file)? {
             file::create(&file)?;
         }
+        file::check_writable(&file)?;
         let writer = file::open(&file)?;
-        file::check_writable(&writer)?;
         rows::post(&writer, &Post::default()).map_err(file::describe)?;
         file::make_durable(&writer, &file)?;
         let identity = identity(&file).map_err(|e| e.to_string())?;

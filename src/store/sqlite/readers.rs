@@ -1,4 +1,4 @@
-//! Connections that only read: a few that all threads share, since each costs descriptors and memory.
+//! Connections that only read, from a pool.
 
 use super::{file, rows};
 use crate::{
@@ -6,20 +6,11 @@ use crate::{
     store::{
         Reader,
         change::{Count, Post, VisitorKey},
+        pool::Pool,
     },
 };
 use rusqlite::{Connection, Transaction};
-use std::{
-    path::PathBuf,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
-
-/// Connections at once.
-const MOST: usize = 8;
-
-/// How long a free one is waited for.
-const FREE_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5000 });
+use std::path::PathBuf;
 
 /// A pool of connections that only read.
 ///
@@ -28,92 +19,31 @@ const FREE_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 100 } else {
 #[derive(Debug)]
 pub(super) struct Readers {
     file: PathBuf,
-    pool: Mutex<Pool>,
-    free: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Pool {
-    idle: Vec<Connection>,
-    /// How many are open, in use or idle.
-    open: usize,
-    closed: bool,
+    pool: Pool<Connection>,
 }
 
 impl Readers {
     pub(super) fn new(file: PathBuf) -> Self {
-        Self { file, pool: Mutex::default(), free: Condvar::new() }
+        Self { file, pool: Pool::default() }
     }
 
     /// Reads in one snapshot.
     pub(super) fn read<T>(&self, read: impl FnOnce(&Transaction) -> rusqlite::Result<T>) -> Result<T> {
-        let mut lent = self.lend()?;
-        let connection = match lent.connection.take() {
+        let mut lent = self.pool.lend()?;
+        let connection = match lent.take() {
             Some(connection) => Ok(connection),
             None => file::open_to_read(&self.file),
         };
         let result = connection.and_then(|mut connection| {
             let value = read(&connection.transaction()?)?;
-            // One that has failed is not used again.
-            lent.connection = Some(connection);
+            lent.put_back(connection);
             Ok(value)
         });
         result.map_err(|e| Error::NotRead(e.to_string()))
     }
 
-    fn lend(&self) -> Result<Lent<'_>> {
-        let deadline = Instant::now() + FREE_WITHIN;
-        let mut pool = self.lock();
-        loop {
-            if pool.closed {
-                return Err(Error::Closed);
-            }
-            let connection = pool.idle.pop();
-            if connection.is_some() || pool.open < MOST {
-                pool.open += usize::from(connection.is_none());
-                return Ok(Lent { readers: self, connection });
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Error::NotRead(format!("{MOST} others have been reading for {FREE_WITHIN:?}")));
-            }
-            pool = self.free.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    /// Closes those that are idle, and each other once it has read.
     pub(super) fn close(&self) {
-        let mut pool = self.lock();
-        pool.closed = true;
-        let idle = std::mem::take(&mut pool.idle);
-        drop(pool);
-        drop(idle);
-        self.free.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A place among the connections, and one of them unless it is still to be opened or has failed.
-struct Lent<'r> {
-    readers: &'r Readers,
-    connection: Option<Connection>,
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        let mut pool = self.readers.lock();
-        match self.connection.take() {
-            Some(connection) if !pool.closed => pool.idle.push(connection),
-            none => {
-                pool.open -= 1;
-                drop(pool);
-                drop(none);
-            }
-        }
-        self.readers.free.notify_one();
+        self.pool.close();
     }
 }
 
@@ -140,8 +70,30 @@ impl Reader for Readers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Feed, Store, StoreLimits, admin::open_admin, change::*, sqlite::SqliteStore};
-    use std::sync::mpsc;
+    use crate::{
+        metrics::Remote,
+        store::{Feed, Follower, Step, Store, StoreLimits, admin::open_admin, change::*, sqlite::SqliteStore},
+    };
+    use std::{
+        sync::{Arc, mpsc},
+        time::Duration,
+    };
+
+    struct Told(mpsc::Sender<(Post, Count)>);
+
+    impl Follower for Told {
+        fn changed(&self, steps: Vec<Step>) {
+            steps.into_iter().for_each(|step| self.0.send((step.post, step.count)).unwrap());
+        }
+
+        fn watched(&self) -> Vec<(Post, Count, Vec<VisitorKey>)> {
+            Vec::new()
+        }
+
+        fn lost(&self, _: Option<String>) {}
+
+        fn measure(&self, _: Arc<Remote>) {}
+    }
 
     /// Reads while so many others do.
     fn read_beside(readers: &Readers, others: usize) -> Result<usize> {
@@ -165,7 +117,7 @@ mod tests {
             assert_eq!(read_beside(&store.readers, 7).unwrap(), 0);
             let refused = read_beside(&store.readers, 8);
             assert!(matches!(&refused, Err(Error::NotRead(problem)) if problem.contains("8 others")), "{refused:?}");
-            assert_eq!(store.readers.lock().open, 8);
+            assert_eq!(store.readers.pool.counts().1, 8);
             assert_eq!(read_beside(&store.readers, 0).unwrap(), 0);
         });
     }
@@ -176,8 +128,7 @@ mod tests {
             store.readers.top(1).unwrap();
             let failed = store.readers.read(|snapshot| snapshot.execute("no SQL", []));
             assert!(matches!(failed, Err(Error::NotRead(_))));
-            let pool = store.readers.lock();
-            assert_eq!((pool.idle.len(), pool.open), (0, 0));
+            assert_eq!(store.readers.pool.counts(), (0, 0));
         });
     }
 
@@ -185,7 +136,7 @@ mod tests {
     fn what_others_change_is_told_and_what_the_server_changes_is_not() {
         with_store("told", |mut store, path| {
             let (tell, told) = mpsc::channel();
-            store.follow(Feed::new(move |post, count| tell.send((post.clone(), count)).unwrap()));
+            store.follow(Feed::new(Told(tell)));
             let likes = |name| Change { post: Post::kept(name), kind: ChangeKind::Likes(2) };
             store.apply(BatchId { server: 1, number: 1 }, &[likes("a"), likes("b")]).unwrap();
             let mut operator = open_admin(path, StoreLimits::default()).unwrap();

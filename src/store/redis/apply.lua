@@ -1,0 +1,217 @@
+-- Applies a part of a batch: all of it is decided before the first write, since a script does not roll back.
+local number, part, keep_for, strict, publishes = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1', ARGV[9] == '1'
+local most_posts, most_visitors, named = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+
+local mark = redis.call('HMGET', batch, 'number', part)
+if mark[1] and tonumber(mark[1]) > tonumber(number) then
+    return redis.error_reply('LATER batch ' .. mark[1] .. ' was applied before batch ' .. number)
+end
+if mark[1] == number and mark[2] then
+    -- A write, so that WAIT waits for what this connection has written.
+    redis.call('EXPIRE', batch, keep_for)
+    return {head(), mark[2], ''}
+end
+
+-- The posts as they are: 'likes visitors version era'. Each deletion begins an era; visitors of one before it do not
+-- like the post any more.
+local names, rows = {}, {}
+for place = 1, named do
+    names[place] = ARGV[12 + place]
+end
+local read = named > 0 and redis.call('HMGET', posts, unpack(names)) or {}
+for place = 1, named do
+    local likes, fans, of, era = string.match(read[place] or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
+    if not likes then
+        return redis.error_reply('FORMAT the row of ' .. names[place] .. ' is not `likes visitors version era`')
+    end
+    rows[place] = {
+        name = names[place], kept = read[place] and true,
+        likes = tonumber(likes), fans = tonumber(fans), version = tonumber(of), era = tonumber(era),
+        old_likes = tonumber(likes), old_version = tonumber(of),
+        minds = {}, asked = {},
+    }
+end
+
+-- The visitors as they are: the highest `seq`, with a minus where they do not like the post, and '@era' past the first.
+local first = 12 + named
+for at = first + 1, #ARGV, 4 do
+    local kind, row = ARGV[at + 1], rows[tonumber(ARGV[at])]
+    if kind == '+' or kind == '-' then
+        local key = ARGV[at + 2]
+        if row.minds[key] == nil then
+            row.minds[key] = false
+            row.asked[#row.asked + 1] = key
+        end
+    end
+end
+for place, row in ipairs(rows) do
+    if #row.asked > 0 then
+        local values = redis.call('HMGET', KEYS[4 + place], unpack(row.asked))
+        for index, key in ipairs(row.asked) do
+            local sign, seq, era = string.match(values[index] or '-', '^(%-?)(%d*)@?(%d*)$')
+            if not sign then
+                return redis.error_reply('FORMAT a visitor of ' .. names[place] .. ' is not `seq`, `-seq` or `seq@era`')
+            end
+            row.minds[key] = {
+                kept = values[index] and true,
+                likes = sign == '' and (tonumber(era) or 0) == row.era,
+                seq = tonumber(seq),
+            }
+        end
+    end
+end
+-- The default counter has room in any case.
+local kept_posts = redis.call('HLEN', posts) - redis.call('HEXISTS', posts, '')
+local kept_visitors = tonumber(kept[7] or 0)
+
+local outcomes, changes = {}, {}
+
+local function has_room(row, likes)
+    return row.likes + likes <= MOST and version + math.max(likes, 1) <= MOST
+end
+
+local function keep(row)
+    if not row.kept and row.name ~= '' then
+        if kept_posts >= most_posts then
+            return false
+        end
+        kept_posts = kept_posts + 1
+    end
+    row.kept = true
+    return true
+end
+
+local function unchanged(row, likes)
+    local told = row.kept and math.max(row.version, floor) or 0
+    return 'U ' .. text(row.likes) .. ' ' .. text(told) .. (likes and ' 1' or ' 0')
+end
+
+local function applied(place, versions, mind)
+    local row = rows[place]
+    version = version + versions
+    row.version, row.changed = version, true
+    local count = text(row.likes) .. ' ' .. text(version)
+    changes[#changes + 1] = (place - 1) .. ' ' .. text(versions) .. ' ' .. count .. mind .. '\n'
+    return 'A ' .. count
+end
+
+local function change(place, kind, value, seq)
+    local row = rows[place]
+    if kind == 'l' then
+        local likes = tonumber(value)
+        if not has_room(row, likes) then
+            return 'R L'
+        end
+        if not keep(row) then
+            return 'R P'
+        end
+        row.likes = row.likes + likes
+        return applied(place, likes, '')
+    elseif kind == 's' then
+        local likes = tonumber(value)
+        if likes < row.fans then
+            return 'R B'
+        end
+        if likes > MOST or not has_room(row, 0) then
+            return 'R L'
+        end
+        if not keep(row) then
+            return 'R P'
+        end
+        row.likes = likes
+        return applied(place, 1, '')
+    elseif kind == 'd' then
+        if not row.kept then
+            return unchanged(row, false)
+        end
+        if not has_room(row, 0) then
+            return 'R L'
+        end
+        for _, mind in pairs(row.minds) do
+            mind.likes = false
+        end
+        row.likes, row.fans, row.era = 0, 0, row.era + 1
+        return applied(place, 1, '')
+    end
+    local mind, likes = row.minds[value], kind == '+'
+    seq = tonumber(seq)
+    local late = seq and mind.seq and seq <= mind.seq
+    if late or not seq and likes == mind.likes then
+        return unchanged(row, mind.likes)
+    end
+    if likes ~= mind.likes and not has_room(row, likes and 1 or 0) then
+        return 'R L'
+    end
+    if not mind.kept and kept_visitors >= most_visitors then
+        return 'R V'
+    end
+    if not keep(row) then
+        return 'R P'
+    end
+    -- Kept also where the mind is as it was, and after an unlike, so that a like from before it finds its `seq`.
+    local differs = likes ~= mind.likes
+    local keeps = likes or seq or mind.seq
+    if keeps and not mind.kept then
+        kept_visitors = kept_visitors + 1
+    elseif mind.kept and not keeps then
+        kept_visitors = math.max(kept_visitors - 1, 0)
+    end
+    mind.kept, mind.likes, mind.seq, mind.said = keeps and true, likes, seq or mind.seq, true
+    if not differs then
+        return unchanged(row, likes)
+    end
+    local more = likes and 1 or -1
+    row.fans, row.likes = row.fans + more, row.likes + more
+    return applied(place, 1, kind .. value)
+end
+
+for at = first + 1, #ARGV, 4 do
+    local outcome = change(tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+    outcomes[#outcomes + 1] = outcome
+    if strict and string.sub(outcome, 1, 1) == 'R' then
+        return {head(), table.concat(outcomes, ';'), ''}
+    end
+end
+
+-- From here on nothing is refused any more.
+begin()
+for place, row in ipairs(rows) do
+    local name = names[place]
+    if row.changed then
+        redis.call('HSET', posts, name, table.concat({text(row.likes), text(row.fans), text(row.version), row.era}, ' '))
+        -- Of as many likes, the one that had them first comes first. The default counter is not among them.
+        if name ~= '' and row.old_likes > 0 then
+            redis.call('ZREM', top, string.format('%016.0f', MOST - row.old_version) .. name)
+        end
+        if name ~= '' and row.likes > 0 then
+            redis.call('ZADD', top, text(row.likes), string.format('%016.0f', MOST - row.version) .. name)
+        end
+    elseif row.kept and not read[place] then
+        redis.call('HSET', posts, name, '0 0 0 0')
+    end
+    for _, key in ipairs(row.asked) do
+        local mind = row.minds[key]
+        if mind.said and mind.kept then
+            local value = (mind.likes and '' or '-') .. (mind.seq and text(mind.seq) or '')
+            redis.call('HSET', KEYS[4 + place], key, value .. (row.era > 0 and '@' .. row.era or ''))
+        elseif mind.said then
+            redis.call('HDEL', KEYS[4 + place], key)
+        end
+    end
+end
+redis.call('HSET', meta, 'version', text(version), 'visitors', text(kept_visitors))
+local told = table.concat(outcomes, ';')
+if mark[1] and mark[1] ~= number then
+    redis.call('DEL', batch)
+end
+redis.call('HSET', batch, 'number', number, part, told)
+redis.call('EXPIRE', batch, keep_for)
+if #changes == 0 then
+    return {head(), told, ''}
+end
+local message = head() .. ' ' .. named .. '\n' .. table.concat(names, '\n') .. '\n' .. table.concat(changes)
+if publishes then
+    redis.call('PUBLISH', channel, message)
+    message = ''
+end
+return {head(), told, message}
