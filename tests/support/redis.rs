@@ -90,7 +90,7 @@ impl Redis {
     fn try_say(&self, arguments: &[&str]) -> Option<String> {
         let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(arguments).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-        (output.status.success() && !text.is_empty()).then_some(text)
+        output.status.success().then_some(text)
     }
 }
 

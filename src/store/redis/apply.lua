@@ -175,30 +175,50 @@ end
 
 -- From here on nothing is refused any more.
 begin()
+local kept_rows, not_top, on_top = {}, {}, {}
+
+local function add(list, first, second)
+    list[#list + 1] = first
+    list[#list + 1] = second
+end
+
+-- One call for all, since each costs about as much as what it does.
+local function call(command, key, arguments)
+    if #arguments > 0 then
+        redis.call(command, key, unpack(arguments))
+    end
+end
+
 for place, row in ipairs(rows) do
     local name = names[place]
     if row.changed then
-        redis.call('HSET', posts, name, table.concat({text(row.likes), text(row.fans), text(row.version), row.era}, ' '))
+        add(kept_rows, name, table.concat({text(row.likes), text(row.fans), text(row.version), row.era}, ' '))
         -- Of as many likes, the one that had them first comes first. The default counter is not among them.
         if name ~= '' and row.old_likes > 0 then
-            redis.call('ZREM', top, string.format('%016.0f', MOST - row.old_version) .. name)
+            add(not_top, string.format('%016.0f', MOST - row.old_version) .. name)
         end
         if name ~= '' and row.likes > 0 then
-            redis.call('ZADD', top, text(row.likes), string.format('%016.0f', MOST - row.version) .. name)
+            add(on_top, text(row.likes), string.format('%016.0f', MOST - row.version) .. name)
         end
     elseif row.kept and not read[place] then
-        redis.call('HSET', posts, name, '0 0 0 0')
+        add(kept_rows, name, '0 0 0 0')
     end
+    local said, forgotten = {}, {}
     for _, key in ipairs(row.asked) do
         local mind = row.minds[key]
         if mind.said and mind.kept then
             local value = (mind.likes and '' or '-') .. (mind.seq and text(mind.seq) or '')
-            redis.call('HSET', KEYS[4 + place], key, value .. (row.era > 0 and '@' .. row.era or ''))
+            add(said, key, value .. (row.era > 0 and '@' .. row.era or ''))
         elseif mind.said then
-            redis.call('HDEL', KEYS[4 + place], key)
+            add(forgotten, key)
         end
     end
+    call('HSET', KEYS[4 + place], said)
+    call('HDEL', KEYS[4 + place], forgotten)
 end
+call('HSET', posts, kept_rows)
+call('ZREM', top, not_top)
+call('ZADD', top, on_top)
 redis.call('HSET', meta, 'version', text(version), 'visitors', text(kept_visitors))
 local told = table.concat(outcomes, ';')
 if mark[1] and mark[1] ~= number then
