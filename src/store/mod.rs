@@ -12,7 +12,7 @@ mod remembered;
 pub(crate) mod sqlite;
 pub(crate) mod text;
 
-#[cfg(any(doc, not(all(feature = "sqlite", feature = "redis"))))]
+#[allow(unused_imports, reason = "with all stores, only the documentation names it")]
 use crate::error::Error;
 use crate::{error::Result, metrics::Remote};
 use change::{BatchId, Change, Count, Outcome, Post, VisitorKey};
