@@ -528,6 +528,11 @@ fn a_promoted_replica_counts_a_batch_that_it_has_once_and_one_that_it_has_not_to
     store.apply(has, &[likes("p", 1)]).unwrap();
     redis.say(&["WAIT", "1", "10000"]);
     eventually("it has it", || replica.say(&["HGET", "{likes}:posts", "p"]).starts_with("1 "));
+    // What it was sent at first is in its append-only file only when that has been written anew.
+    eventually("it has written it", || {
+        let says = replica.say(&["INFO", "persistence"]);
+        ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"].iter().all(|field| says.contains(field))
+    });
     replica.say(&["REPLICAOF", "NO", "ONE"]);
     redis.kill();
     // The address that the servers know is that of the primary.
