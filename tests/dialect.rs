@@ -697,6 +697,25 @@ fn the_limits_on_likes_hold_and_past_them_a_like_is_refused_with_429() {
 }
 
 #[test]
+fn a_post_that_is_liked_again_is_not_read_again() {
+    let (server, posts, mut script) = on_script_with(|limits| limits.new_posts_per_hour_and_address = 1);
+    script.end_all();
+    let mut client = Client::of_json(server.addr);
+    client.asks(json!({"type": "like", "post": "p"}));
+    for likes in 2..10 {
+        // As it is not in use, whoever wants its count reads it.
+        eventually("it is not in use", || {
+            let before = script.reads();
+            assert_eq!(posts.post("p").unwrap().count(), likes - 1);
+            script.reads() > before
+        });
+        let before = script.reads();
+        assert_eq!(client.asks(json!({"type": "like", "post": "p"}))["numLikes"], likes);
+        assert_eq!(script.reads(), before);
+    }
+}
+
+#[test]
 fn likes_of_a_new_post_that_come_before_the_first_is_saved_are_of_one_new_post() {
     let (server, _posts, script) = on_script_with(|limits| limits.new_posts_per_hour_and_address = 2);
     let mut clients = [Client::of_json(server.addr), Client::of_json(server.addr)];

@@ -5,7 +5,14 @@ use crate::{
     likes::{InUse, audience::Audience, round::Steps, sync::Arc},
     store::change::{Count, Post, VisitorKey},
 };
-use std::{collections::HashMap, sync::Weak, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Weak,
+    time::Instant,
+};
+
+/// How many posts that have been liked are remembered.
+const REMEMBERED: usize = 10_000;
 
 /// The counters in use, and which of them have something to be shown.
 #[derive(Default)]
@@ -14,6 +21,9 @@ pub(crate) struct Counters {
     /// nothing up.
     default: Counter,
     in_use: HashMap<Post, Counter>,
+    /// Some that were in use and have been liked, so that who likes one again need not read it. Such a post is never new
+    /// again, also where its likes are taken back.
+    liked: HashSet<Post>,
     changed: Vec<Post>,
     /// Since when the first of them has been waiting to be shown, and the first of those that are being shown.
     changed_since: Option<Instant>,
@@ -57,20 +67,27 @@ impl Counters {
         if post.is_default() { &mut self.default } else { self.in_use.entry(post.clone()).or_default() }
     }
 
-    /// Returns the handle of a counter, which `make` makes where there is none; and whether its count is known.
-    pub(crate) fn hold(&mut self, post: &Post, make: impl FnOnce(Arc<Audience>) -> InUse) -> (Arc<InUse>, bool) {
+    /// Returns the handle of a counter, which `make` makes where there is none.
+    pub(crate) fn hold(&mut self, post: &Post, make: impl FnOnce(Arc<Audience>) -> InUse) -> Arc<InUse> {
         let counter = self.find_or_add(post);
         let handle = counter.handle.upgrade().unwrap_or_else(|| Arc::new(make(counter.audience.clone())));
         counter.handle = Arc::downgrade(&handle);
-        (handle, counter.count.is_some())
+        handle
     }
 
     /// Forgets a counter that is not in use any more.
     pub(crate) fn remove_unused(&mut self, post: &Post) {
         let unused =
             |counter: &Counter| counter.handle.strong_count() == 0 && counter.pending == 0 && counter.steps.is_none();
-        if self.in_use.get(post).is_some_and(unused) {
-            self.in_use.remove(post);
+        if !self.in_use.get(post).is_some_and(unused) {
+            return;
+        }
+        let removed = self.in_use.remove_entry(post);
+        if let Some((post, _)) = removed.filter(|(_, counter)| counter.count.unwrap_or_default().version > 0) {
+            if self.liked.len() >= REMEMBERED {
+                self.liked.clear();
+            }
+            self.liked.insert(post);
         }
     }
 
@@ -99,7 +116,12 @@ impl Counters {
     /// Whether nobody has ever liked a post, nor is just about to.
     pub(crate) fn is_unliked(&self, post: &Post) -> bool {
         let never = |counter: &Counter| counter.count.unwrap_or_default().version == 0 && counter.pending == 0;
-        self.find(post).is_none_or(never)
+        !self.has_been_liked(post) && self.find(post).is_none_or(never)
+    }
+
+    /// Whether a post is remembered as one that has been liked.
+    pub(crate) fn has_been_liked(&self, post: &Post) -> bool {
+        self.liked.contains(post)
     }
 
     /// Notes a count as it was read from the store, unless one is known: what is saved after that is shown by

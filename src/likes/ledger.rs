@@ -309,8 +309,24 @@ impl Core {
 
     /// Returns the handle of a counter, whose count is read from the store if it is not known.
     pub(crate) fn hold(self: &Arc<Self>, post: Post) -> Result<Arc<InUse>> {
+        self.hold_if_known(post, |counters, post| counters.get(post).is_some())
+    }
+
+    /// The same for changes alone: the count is only read to learn whether the post is new.
+    pub(crate) fn hold_to_change(self: &Arc<Self>, post: Post) -> Result<Arc<InUse>> {
+        self.hold_if_known(post, |counters, post| counters.has_been_liked(post) || counters.get(post).is_some())
+    }
+
+    fn hold_if_known(
+        self: &Arc<Self>,
+        post: Post,
+        is_known: impl FnOnce(&Counters, &Post) -> bool,
+    ) -> Result<Arc<InUse>> {
         let make = |audience| InUse { post: post.clone(), audience, core: self.clone() };
-        let (handle, known) = lock(&self.state).counters.hold(&post, make);
+        let mut state = lock(&self.state);
+        let handle = state.counters.hold(&post, make);
+        let known = is_known(&state.counters, &post);
+        drop(state);
         if !known {
             let count = self.read(&[(post.clone(), None)])?[0].0;
             lock(&self.state).counters.know(&post, count);

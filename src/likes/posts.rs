@@ -81,6 +81,11 @@ impl Posts {
         Likes::of(post, self.ledger.clone())
     }
 
+    /// A handle for changes alone, whose count may not be known.
+    pub(crate) fn to_change(&self, post: Post) -> Result<Likes> {
+        Ok(Likes { counter: self.ledger.core().hold_to_change(post)?, ledger: self.ledger.clone() })
+    }
+
     /// The counts of these posts, all as they were at one moment.
     ///
     /// # Errors

@@ -132,7 +132,7 @@ impl<'s> Peer<'s> {
 
     /// Has a change of a post saved, and waits for that.
     pub(crate) fn change(&mut self, post: Post, kind: ChangeKind) -> Result<Answer, LikeRefusal> {
-        let likes = self.state.counter(post)?;
+        let likes = self.state.counter_to_change(post)?;
         self.submit(&likes, || likes.change(kind))
     }
 

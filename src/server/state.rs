@@ -87,12 +87,21 @@ impl State {
 
     /// The counter of a post, if it may exist.
     pub(crate) fn counter(&self, post: Post) -> Result<Likes, LikeRefusal> {
+        self.handle(post, Posts::counter)
+    }
+
+    /// The same for changes alone, whose count may not be known.
+    pub(crate) fn counter_to_change(&self, post: Post) -> Result<Likes, LikeRefusal> {
+        self.handle(post, Posts::to_change)
+    }
+
+    fn handle(&self, post: Post, of: impl FnOnce(&Posts, Post) -> Result<Likes, Error>) -> Result<Likes, LikeRefusal> {
         if post.is_default() {
             // A handle that is made anew takes the lock of all a few times more.
             return Ok(self.likes.clone());
         }
         self.check(&post)?;
-        self.posts.counter(post).map_err(LikeRefusal::Counter)
+        of(&self.posts, post).map_err(LikeRefusal::Counter)
     }
 
     /// Whether a post may exist. The default counter always does.

@@ -73,7 +73,7 @@ impl<'s, 'p> Watcher<'s, 'p> {
             text_frame(&text, &mut frame);
             frame
         };
-        let likes = self.state.counter(post)?;
+        let likes = self.state.counter_to_change(post)?;
         let (outbox, unanswered) = (&self.outbox, &self.unanswered);
         self.peer.submit(&likes, || {
             unanswered.add();

@@ -195,10 +195,10 @@ for place, row in ipairs(rows) do
         add(kept_rows, name, table.concat({text(row.likes), text(row.fans), text(row.version), row.era}, ' '))
         -- Of as many likes, the one that had them first comes first. The default counter is not among them.
         if name ~= '' and row.old_likes > 0 then
-            add(not_top, string.format('%016.0f', MOST - row.old_version) .. name)
+            add(not_top, string.format(PADDED, MOST - row.old_version) .. name)
         end
         if name ~= '' and row.likes > 0 then
-            add(on_top, text(row.likes), string.format('%016.0f', MOST - row.version) .. name)
+            add(on_top, text(row.likes), string.format(PADDED, MOST - row.version) .. name)
         end
     elseif row.kept and not read[place] then
         add(kept_rows, name, '0 0 0 0')

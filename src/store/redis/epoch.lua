@@ -7,8 +7,12 @@ local posts, top, meta, batch = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local channel, run, seen, server = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local MOST, JUMP = 9007199254740991, 1000000000
 
+-- Where a Redis of 32 bits writes no larger numbers so, as one with a fraction, which takes longer.
+local whole = string.format('%d', MOST) == '9007199254740991'
+local PLAIN, PADDED = whole and '%d' or '%.0f', whole and '%016d' or '%016.0f'
+
 local function text(number)
-    return string.format('%.0f', number)
+    return string.format(PLAIN, number)
 end
 
 local kept = redis.call('HMGET', meta, 'format', 'run', 'version', 'floor', 'base', 'previous', 'visitors')
