@@ -6,14 +6,16 @@
 //
 // connect(server, { eager })  the connection to a server: one for each address, shared by all of the page. It is open
 //     while something is watched. The visitor's name is made at the first click; with `eager` before it, so that
-//     `toggle` is known at once.
+//     `toggle` is known at once, and how many watch the default counter is asked for.
 // .watch(name, changed)  the post of that name ('' is the default counter), shared by all who watch it. `changed(what)`
-//     is called after each change of 'count', 'liked', 'pending' or 'state', and when a like is 'answered' or 'refused'.
+//     is called after each change of 'count', 'liked', 'pending', 'watching' or 'state', and when a like is 'answered' or
+//     'refused'.
 //
 // post.count    the likes, a BigInt; undefined until they are known
 // post.liked    whether this visitor likes it, by the server's word
 // post.pending  true while a like has no answer, false while an unlike has none, otherwise undefined
 // post.toggle   whether the server can take a like back; undefined until that is known
+// post.watching how many watch it, as of the last 25 s or so; undefined where that is not known
 // post.refused  why the last change does not count: { status, problem } with HTTP's status, or with 0 where it is not
 //               known whether it counts
 // post.state    'connecting', 'live', 'reconnecting' or 'offline'; live is what the server has proved within 45 s
@@ -28,7 +30,8 @@ const LONGEST_WAIT = 30_000;
 const STEADY = 10_000;
 // How long the server may owe an answer before the connection counts as dead.
 const PATIENCE = 10_000;
-// After so much silence it is pinged. A page does not see the pings that WebSocket has of its own.
+// After so much silence it is pinged. A page does not see the pings that WebSocket has of its own. So old may be what is
+// known of how many watch, too.
 const QUIET = 25_000;
 // After so much silence the connection is not called live until the server has answered.
 const STALE = 45_000;
@@ -119,6 +122,7 @@ class Connection {
   #openedAt;
   #askedAt;
   #heardAt;
+  #toldAt; // how many watch
   #stream;
   #socket;
   #plain;
@@ -140,7 +144,7 @@ class Connection {
     addEventListener('offline', () => this.#doubt());
     addEventListener('online', () => { this.#plain = false; this.#openedAt = 0; this.#comeBack(); });
     addEventListener('pageshow', ({ persisted }) => persisted && this.#comeBack());
-    document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.#comeBack());
+    document.addEventListener('visibilitychange', () => document.hidden || this.#comeBack());
     addEventListener('pagehide', () => this.#close()); // a page that is kept for the way back holds no connection
     addEventListener('storage', () => this.meet()); // another window of this visitor's may have been first
   }
@@ -160,13 +164,11 @@ class Connection {
   leave(post) {
     if (post.watchers.size || post.wish || !this.posts.delete(post.name)) return;
     if (this.#isOpen) this.#send('unwatch', post);
-    setTimeout(() => this.#rest(), LINGER);
-  }
-
-  #rest() {
-    if (this.posts.size) return;
-    this.#ticking = clearInterval(this.#ticking);
-    this.#close();
+    setTimeout(() => {
+      if (this.posts.size) return;
+      this.#ticking = clearInterval(this.#ticking);
+      this.#close();
+    }, LINGER);
   }
 
   #begin() {
@@ -212,14 +214,14 @@ class Connection {
     for (const post of this.posts.values()) if (!post.fresh) this.#sendWatch(post);
     if (this.#askedAt) return;
     this.#askedAt = Date.now();
-    this.#send('ping');
+    this.#send('ping', undefined, { watching: this.#toldAt && true });
   }
 
   #tick() {
     const owes = ({ wish }) => since(wish?.saidAt) > PATIENCE;
     const silence = since(this.#heardAt);
     if (since(this.#askedAt) > PATIENCE || [...this.posts.values()].some(owes)) this.#lost();
-    else if (this.#joined && silence > QUIET) this.#prove();
+    else if (this.#joined && (silence > QUIET || since(this.#toldAt) > QUIET)) this.#prove();
     else if (!this.#joined && this.#live && silence > QUIET + PATIENCE) this.#dropStream();
   }
 
@@ -266,7 +268,7 @@ class Connection {
   #end() {
     this.#live = false;
     for (const post of this.posts.values()) {
-      post.fresh = false;
+      post.fresh = post.watching = undefined;
       if (post.wish) post.wish.saidAt = undefined;
     }
     this.changed();
@@ -321,7 +323,9 @@ class Connection {
       if (isAnswer) post.settle(message);
       else if (!message.ref && !post.fresh) this.#bar(post, message);
     } else if (typeof message.numLikes !== 'string') {
-      return; // a pong, or nothing that is known
+      post.watching = message.watching; // with a pong, for example
+      this.#toldAt = post.watching && Date.now();
+      post.changed('watching');
     } else if (isAnswer) {
       this.#answer(post, message);
     } else {
@@ -401,7 +405,8 @@ class Connection {
   #named(post) {
     if (!post.fresh) post.hasName = Boolean(this.#visitor);
     post.likedVersion = -1n;
-    return { visitor: this.#visitor };
+    // A server that tells how many watch is asked again with each ping.
+    return { visitor: this.#visitor, watching: (this.#eager && !post.name) || undefined };
   }
 
   // It rises with every change of mind, in all windows of this visitor's.
@@ -511,7 +516,7 @@ class Connection {
   }
 }
 
-const random = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+const random = () => Array.from(crypto.getRandomValues(new Uint8Array(32)), (byte) => (byte % 16).toString(16)).join('');
 
 // Numbers as text: as a Number a large count would lose its last digits.
 function parse(data) {

@@ -44,6 +44,7 @@ const COUNT: &str = "#numLikes";
 const LIKES: &str = ".tweet__footer__likes";
 const STATUS: &str = ".tweet__footer__status";
 const NOTE: &str = ".tweet__footer__note";
+const WATCHING: &str = ".tweet__footer__watching";
 
 const LIVE: &str = "document.querySelector('.tweet__footer__status').dataset.state === 'live'";
 const RECONNECTING: &str = "document.querySelector('.tweet__footer__status').dataset.state === 'reconnecting'";
@@ -236,6 +237,11 @@ in_chromium! {
 /// The condition that the page shows this count.
 fn shows(count: &str) -> String {
     format!("document.querySelector('#numLikes').innerText === '{count}'")
+}
+
+/// The condition that the page says so of how many are watching.
+fn says_watching(words: &str) -> String {
+    format!("document.querySelector('{WATCHING}').innerText === '{words}'")
 }
 
 /// The real server on a free port of its own, with a `db.txt` of its own.

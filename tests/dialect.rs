@@ -10,7 +10,7 @@ mod scripted;
 use client::{Client, ask, connect, connect_narrow, get, read_head, reset};
 use live_likes::{AllowedPosts, Likes, Limits, Outcome, Posts, Refused, Server};
 use running::{Folder, PATIENCE, Running, eventually, patient};
-use scripted::{Ending, Script, memory_of_many, scripted_posts};
+use scripted::{Ending, Script, fed, memory_of_many, scripted_posts};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -406,6 +406,90 @@ fn a_visitor_whose_like_is_taken_back_with_all_others_is_told_so() {
     assert_eq!(client.told(), json!({"type": "count", "post": "p", "numLikes": 0, "version": 2, "liked": false}));
 }
 
+#[test]
+fn a_ping_that_asks_is_told_how_many_watch_that_post() {
+    let (server, posts) = in_memory(|_| ());
+    let (mut one, mut other) = (Client::of_json(server.addr), Client::of_json(server.addr));
+    let ping = json!({"type": "ping", "watching": true});
+    let ping_of = |post: &str| json!({"type": "ping", "post": post, "watching": true});
+    assert_eq!(one.asks(ping.clone()), json!({"type": "pong", "watching": 0}));
+    for client in [&mut one, &mut other] {
+        client.asks(json!({"type": "watch"}));
+    }
+    one.watches("p");
+    one.says(ping.clone());
+    assert_eq!(one.hear(), r#"{"type":"pong","watching":2}"#);
+    one.says(ping_of("p"));
+    assert_eq!(one.hear(), r#"{"type":"pong","post":"p","watching":1}"#);
+    assert_eq!(other.asks(ping_of("q")), json!({"type": "pong", "post": "q", "watching": 0}));
+    // All who are shown it: of whatever dialect, and in the process.
+    let mut bare = Client::new(server.addr);
+    bare.hear();
+    let subscriber = server.likes.subscribe();
+    assert_eq!(other.asks(ping.clone())["watching"], 4);
+    assert_eq!(server.likes.watching(), 4);
+    drop((bare, subscriber));
+    eventually("two have left", || other.asks(ping.clone())["watching"] == 2);
+    one.says(json!({"type": "unwatch"}));
+    assert_eq!(one.asks(ping.clone())["watching"], 1);
+    drop(one);
+    eventually("nobody watches it", || other.asks(ping_of("p"))["watching"] == 0);
+    assert_eq!(posts.watching(), 1);
+
+    for plain in [
+        json!({"type": "ping"}),
+        json!({"type": "ping", "post": "p"}),
+        json!({"type": "ping", "watching": false, "other": 1}),
+    ] {
+        other.says(plain);
+        assert_eq!(other.hear(), r#"{"type":"pong"}"#);
+    }
+}
+
+#[test]
+fn a_watch_that_asks_is_told_how_many_watch_after_the_count() {
+    let (server, _posts) = in_memory(|_| ());
+    let mut other = Client::of_json(server.addr);
+    other.watches("p");
+    let mut client = Client::of_json(server.addr);
+    for _ in 0..2 {
+        assert_eq!(client.asks(json!({"type": "watch", "post": "p", "watching": true}))["type"], "count");
+        assert_eq!(client.told(), json!({"type": "watching", "post": "p", "watching": 2}));
+    }
+    assert_eq!(client.asks(json!({"type": "watch", "watching": true}))["numLikes"], 0);
+    assert_eq!(client.hear(), r#"{"type":"watching","watching":1}"#);
+    let (status, _) = refused(&mut client, json!({"type": "watch", "post": "p", "visitor": "a", "watching": true}));
+    assert_eq!((status, client.told_before_pong().len()), (400, 0));
+}
+
+#[test]
+fn how_many_watch_is_not_told_where_other_servers_may_have_more_of_them() {
+    let (likes, _feed) = fed(16);
+    let server = Running::serve(Folder::new(), likes, |server| server);
+    let mut client = Client::of_json(server.addr);
+    assert_eq!(client.asks(json!({"type": "watch", "watching": true}))["numLikes"], 16);
+    assert_eq!(client.hear(), r#"{"type":"watching"}"#);
+    client.says(json!({"type": "ping", "watching": true}));
+    assert_eq!(client.hear(), r#"{"type":"pong"}"#);
+}
+
+#[test]
+fn how_many_watch_a_post_that_may_not_exist_is_refused() {
+    let posts = Posts::with_store(memory_of_many(|_| Ending::Saved)).unwrap();
+    let counter = posts.default_counter().unwrap();
+    let allowed = AllowedPosts::new(["p"]).unwrap();
+    let server = Running::serve(Folder::new(), counter, |server| server.limits(patient()).allow_posts(allowed));
+    let mut client = Client::of_json(server.addr);
+    let ping = |post: &str| json!({"type": "ping", "post": post, "watching": true, "ref": "a"});
+    assert_eq!(refused(&mut client, ping("q")).0, 404);
+    assert_eq!(refused(&mut client, ping("")).0, 400);
+    assert_eq!(client.asks(ping("p")), json!({"type": "pong", "post": "p", "watching": 0}));
+    let file = Running::with_count(16);
+    let mut client = Client::of_json(file.addr);
+    assert_eq!(refused(&mut client, ping("p")).0, 400);
+    assert_eq!(client.asks(json!({"type": "ping", "watching": true})), json!({"type": "pong", "watching": 0}));
+}
+
 // --- answers ---
 
 #[test]
@@ -763,6 +847,7 @@ fn what_is_no_message_closes_the_connection_with_1008_and_what_was_expected() {
         (r#"{"type":"like","seq":-1}"#, r#"expected a whole number below 2^53 as "seq""#),
         (r#"{"type":"like","seq":null}"#, r#"expected a whole number below 2^53 as "seq""#),
         (r#"{"type":"like","ref":1}"#, r#"expected a string as "ref""#),
+        (r#"{"type":"ping","watching":1}"#, r#"expected true or false as "watching""#),
         (&long_ref, r#"expected at most 64 bytes as "ref""#),
     ];
     for (text, expected) in cases {

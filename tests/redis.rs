@@ -416,6 +416,7 @@ fn what_one_server_saves_is_shown_by_the_others_step_by_step() {
 fn a_gap_is_noticed_and_read() {
     let Some(redis) = Redis::start(&[]) else { return };
     let cable = Cable::to(redis.port);
+    assert!(open(&redis.url("")).has_other_servers());
     let (one, other) = (server(&redis.url("")), server(&cable.url("")));
     let (p, q) = (one.post("p").unwrap(), other.post("p").unwrap());
     p.like().unwrap();

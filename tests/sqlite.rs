@@ -246,6 +246,7 @@ fn the_name_of_a_database_says_what_it_is() {
     for name in ["likes.db", "a.b.sqlite", "likes.sqlite3", "file:a.db?mode=memory.db"] {
         let store = open_store(folder.join(name), StoreLimits::default()).unwrap();
         assert!(store.remembers_visitors() && store.is_shared() && store.reader().is_some(), "{name}");
+        assert!(!store.has_other_servers(), "{name}");
         assert!(fs::read(folder.join(name)).unwrap().starts_with(b"SQLite"), "{name}");
     }
     for name in ["db.txt", "db", ".db", "likes.db.txt"] {

@@ -20,11 +20,17 @@ pub fn dialect(bytes: &[u8]) {
     let is_text = |key: &str| value.get(key).is_none_or(Value::is_string);
     let seq = value.get("seq").map(|seq| seq.as_u64().filter(|seq| *seq < 1 << 53));
     let short = value["ref"].as_str().is_none_or(|reference| reference.len() <= 64);
-    let fits = kind.is_some() && ["post", "visitor", "ref"].into_iter().all(is_text) && seq != Some(None) && short;
+    let watching = value.get("watching").map(Value::as_bool);
+    let fits = watching != Some(None)
+        && kind.is_some()
+        && ["post", "visitor", "ref"].into_iter().all(is_text)
+        && seq != Some(None)
+        && short;
     match read {
         Ok(message) => {
             assert!(fits, "{text:?} was read as {message:?}");
             assert_eq!((Some(message.kind), message.seq), (kind, seq.flatten()));
+            assert_eq!(message.watching, watching.flatten().unwrap_or(false));
             for (key, said) in [("post", message.post), ("visitor", message.visitor), ("ref", message.reference)] {
                 assert_eq!(said.as_deref(), value[key].as_str(), "{key} in {text:?}");
             }

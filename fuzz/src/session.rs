@@ -105,7 +105,9 @@ struct Outcome {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reply {
-    Pong,
+    /// With how many watch, if that is asked.
+    Pong(Option<u64>),
+    Watching(u64),
     /// With this status.
     Refused(u64),
 }
@@ -279,7 +281,8 @@ fn told(talk: &Talk, mut came: &[u8], before: u64, outcome: &mut Outcome) {
         let told: Value = serde_json::from_str(&text).unwrap();
         let likes = told["numLikes"].as_u64();
         match (told["type"].as_str().unwrap(), told["status"].as_u64()) {
-            ("pong", None) => replies.push(Reply::Pong),
+            ("pong", None) => replies.push(Reply::Pong(told["watching"].as_u64())),
+            ("watching", None) => replies.push(Reply::Watching(told["watching"].as_u64().unwrap())),
             ("refused", Some(405)) => refused += 1,
             ("refused", Some(status)) => replies.push(Reply::Refused(status)),
             ("answer", None) => answers += 1,
@@ -480,6 +483,8 @@ struct Talk {
     unlikes: u64,
     /// It has asked to be shown the count.
     watches: bool,
+    /// It is shown the count.
+    watching: bool,
     replies: Vec<Reply>,
     pongs: Vec<Vec<u8>>,
     /// Where a frame is wrong in several ways, each of its codes is right.
@@ -567,12 +572,19 @@ impl Talk {
         let nobody = message.visitor.is_none() && (is_unlike || is_like && message.seq.is_some());
         let reply = match message.kind {
             _ if matches!(post, Some(Err(_))) => Reply::Refused(400),
-            Says::Ping => Reply::Pong,
-            Says::Unwatch => return true,
+            Says::Ping if !message.watching => Reply::Pong(None),
+            Says::Ping if post.is_none() => Reply::Pong(Some(self.watching.into())),
+            Says::Unwatch => {
+                self.watching &= post.is_some();
+                return true;
+            }
             _ if bad_visitor || nobody || post.is_some() => Reply::Refused(400),
             Says::Watch => {
-                self.watches = true;
-                return true;
+                (self.watches, self.watching) = (true, true);
+                if !message.watching {
+                    return true;
+                }
+                Reply::Watching(1)
             }
             _ if liked + self.likes + self.unlikes == LIKES => Reply::Refused(429),
             _ => {

@@ -215,6 +215,11 @@ impl Counters {
         self.all().map(|counter| counter.audience.watching()).sum()
     }
 
+    /// How many are shown this one.
+    pub(crate) fn watching_one(&self, post: &Post) -> usize {
+        self.find(post).map_or(0, |counter| counter.audience.watching())
+    }
+
     pub(crate) fn audiences(&self) -> Vec<Arc<Audience>> {
         self.all().map(|counter| counter.audience.clone()).collect()
     }

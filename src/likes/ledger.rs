@@ -77,6 +77,7 @@ impl Ledger {
             metrics: Metrics::default(),
             reader: store.reader(),
             remembers_visitors: store.remembers_visitors(),
+            has_other_servers: store.has_other_servers(),
             server,
             boot: format!("{server:032x}").into(),
             workers: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS),
@@ -113,6 +114,7 @@ pub(crate) struct Core {
     pub(crate) metrics: Metrics,
     reader: Option<Arc<dyn Reader>>,
     pub(crate) remembers_visitors: bool,
+    pub(crate) has_other_servers: bool,
     /// A random name of this start, by which the store knows its batches.
     pub(crate) server: u128,
     /// Another form of it, for clients.

@@ -126,6 +126,12 @@ impl Posts {
         lock(&self.ledger.core().state).counters.watching()
     }
 
+    /// How many are shown the counter of a post; `None` where other servers may show it too.
+    pub(crate) fn watching_one(&self, post: &Post) -> Option<usize> {
+        let core = self.ledger.core();
+        (!core.has_other_servers).then(|| lock(&core.state).counters.watching_one(post))
+    }
+
     /// How many counters are in memory.
     #[cfg(test)]
     pub(crate) fn in_memory(&self) -> usize {

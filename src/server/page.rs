@@ -30,8 +30,8 @@ const MARKS: [&str; 2] = ["<!--likes-->", "<!--/likes-->"];
 /// The content policy of the built-in page: its own script and style, by their hashes, the module, which is the only
 /// script that this server has, and nothing else.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-RC6DpOXcL6nOZ5VAj2aq+QX0Ei5LVNmKLT291jSOZC8=' 'self'; \
-    style-src 'sha256-vBY/3xKnvYKXBY/CGgMshQdg16xsB3qXIoGEphuwJ84='; \
+    script-src 'sha256-vl5VzXdCvrlITi+bSNEfDhHGQqWGO7C+RB04Hcx023I=' 'self'; \
+    style-src 'sha256-viUTeXc1z4X8G8N41p64HEG8qClCMqSVQoyn0cMN0gk='; \
     connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'";
 
 /// The page that a server serves at `/` and `/index.html`.

@@ -83,6 +83,13 @@ impl<'s, 'p> Watcher<'s, 'p> {
         Ok(())
     }
 
+    /// The reply to a client that asks how many watch a post: with the number, where it is known.
+    fn watching(&self, kind: &str, post: &Post, message: &ClientMessage) -> Message {
+        let watching = self.state.posts.watching_one(post);
+        let watching = watching.map_or_else(String::new, |watching| format!(",\"watching\":{watching}"));
+        Message::text(format!("{{\"type\":\"{kind}\"{}{watching}}}", member("post", &message.post)))
+    }
+
     fn visitor(&self, visitor: Option<&str>, post: &Post) -> Result<Option<VisitorKey>, LikeRefusal> {
         let key = visitor.map(|visitor| VisitorKey::of(visitor, post)).transpose();
         key.map_err(|e| LikeRefusal::Counter(Error::BadName(e)))
@@ -115,8 +122,14 @@ impl Handler for Watcher<'_, '_> {
         let message = ClientMessage::parse(text).map_err(|refusal| self.peer.bad_message(refusal))?;
         let (reference, name) = (message.reference.clone(), message.post.clone());
         let granted = post_of(name.as_deref()).and_then(|post| match message.kind {
+            Kind::Ping if message.watching => {
+                self.state.check(&post).map(|()| Some(self.watching("pong", &post, &message)))
+            }
             Kind::Ping => Ok(Some(Message::text("{\"type\":\"pong\"}"))),
-            Kind::Watch => self.watch(post, message.visitor.as_deref()).map(|()| None),
+            Kind::Watch => {
+                let watched = self.watch(post.clone(), message.visitor.as_deref());
+                watched.map(|()| message.watching.then(|| self.watching("watching", &post, &message)))
+            }
             Kind::Unwatch => {
                 self.unwatch(&post);
                 Ok(None)

@@ -57,6 +57,12 @@ pub trait Store: Send + 'static {
         false
     }
 
+    /// Whether other servers may have it open too, whose clients this one does not know of. By default, if it
+    /// [is shared](Self::is_shared).
+    fn has_other_servers(&self) -> bool {
+        self.is_shared()
+    }
+
     /// Takes the feed by which a store that is shared tells of the changes of others. Called once, before all else.
     fn follow(&mut self, feed: Feed) {
         drop(feed);
@@ -82,6 +88,10 @@ impl Store for Box<dyn Store> {
 
     fn is_shared(&self) -> bool {
         (**self).is_shared()
+    }
+
+    fn has_other_servers(&self) -> bool {
+        (**self).has_other_servers()
     }
 
     fn follow(&mut self, feed: Feed) {

@@ -42,6 +42,8 @@ pub(crate) struct ClientMessage {
     pub(crate) seq: Option<u64>,
     /// What the client calls this message.
     pub(crate) reference: Option<String>,
+    /// Whether it asks how many watch the post.
+    pub(crate) watching: bool,
 }
 
 /// The types of messages.
@@ -78,7 +80,9 @@ impl ClientMessage {
         if reference.as_ref().is_some_and(|reference| reference.len() > LONGEST_REF) {
             return Err(bad("at most 64 bytes as \"ref\""));
         }
-        Ok(Self { kind, post: text("post")?, visitor: text("visitor")?, seq, reference })
+        let watching = fields.0.get("watching").map(|asks| serde_json::from_str(asks.get()));
+        let watching = watching.transpose().map_err(|_| bad("true or false as \"watching\""))?.unwrap_or(false);
+        Ok(Self { kind, post: text("post")?, visitor: text("visitor")?, seq, reference, watching })
     }
 }
 
@@ -178,11 +182,14 @@ mod tests {
         let like = read(r#"{"type":"like","post":"p\u00e9","visitor":"v","seq":7,"ref":"a","other":[{}]}"#);
         let (post, visitor) = (Some("pé".to_owned()), Some("v".to_owned()));
         let (seq, reference) = (Some(7), Some("a".to_owned()));
-        assert_eq!(like, ClientMessage { kind: Kind::Like, post, visitor, seq, reference });
+        assert_eq!(like, ClientMessage { kind: Kind::Like, post, visitor, seq, reference, watching: false });
         for (kind, name) in [(Kind::Watch, "watch"), (Kind::Unwatch, "unwatch"), (Kind::Ping, "ping")] {
             let (post, visitor, seq, reference) = (None, None, None, None);
-            let expected = ClientMessage { kind, post, visitor, seq, reference };
+            let mut expected = ClientMessage { kind, post, visitor, seq, reference, watching: false };
             assert_eq!(read(&format!(r#" {{"type":"{name}"}} "#)), expected);
+            assert_eq!(read(&format!(r#"{{"type":"{name}","watching":false}}"#)), expected);
+            expected.watching = true;
+            assert_eq!(read(&format!(r#"{{"watching":true,"type":"{name}"}}"#)), expected);
         }
         assert_eq!(read(r#"{"type":"unlike","seq":9007199254740991}"#).seq, Some(SEQ_END - 1));
         assert_eq!(read(r#"{"type":"like","type":"unlike"}"#).kind, Kind::Unlike, "the last counts");
@@ -206,6 +213,9 @@ mod tests {
             (r#"{"type":"like","seq":-1}"#, "as \"seq\""),
             (r#"{"type":"like","seq":1.5}"#, "as \"seq\""),
             (r#"{"type":"like","seq":9007199254740992}"#, "as \"seq\""),
+            (r#"{"type":"ping","watching":1}"#, r#"expected true or false as "watching""#),
+            (r#"{"type":"ping","watching":"true"}"#, r#"expected true or false as "watching""#),
+            (r#"{"type":"watch","watching":null}"#, r#"expected true or false as "watching""#),
             (&format!(r#"{{"type":"like","ref":"{}"}}"#, "x".repeat(65)), "expected at most 64 bytes"),
         ] {
             let refusal = ClientMessage::parse(text).unwrap_err();

@@ -2,8 +2,8 @@
 
 use crate::puppet::{Answers, Puppet};
 use crate::{
-    BUTTON, Browser, CLOCK, Counter, LIVE, NO_WAITS, NOTE, RECONNECTING, STATUS, Window, likes::says, relay::Relay,
-    shows,
+    BUTTON, Browser, CLOCK, Counter, LIVE, NO_WAITS, NOTE, RECONNECTING, STATUS, WATCHING, Window, likes::says,
+    relay::Relay, says_watching, shows,
 };
 use live_likes::Server;
 use serde_json::json;
@@ -15,6 +15,8 @@ const OFFLINE: &str = "document.querySelector('.tweet__footer__status').dataset.
 
 in_each_browser! {
     a_silent_line_is_pinged_after_25_seconds_and_given_up_after_ten_more
+    pages_say_how_many_are_watching_while_they_are_live
+    a_server_that_tells_how_many_are_watching_is_asked_again_after_25_seconds
     a_connection_that_never_brings_a_count_is_given_up
     a_page_that_is_seen_again_or_back_online_asks_at_once
     a_page_without_a_network_says_so_at_once
@@ -74,6 +76,75 @@ fn a_silent_line_is_pinged_after_25_seconds_and_given_up_after_ten_more(browser:
     connection.wait_for_its_end();
     let _held = puppet.next_joined("a", 19, None);
     window.wait_until(LIVE);
+}
+
+fn pages_say_how_many_are_watching_while_they_are_live(browser: &Browser) {
+    let mut counter = Counter::start("16");
+    let (one, other) = (browser.window(), browser.window());
+    for window in [&one, &other] {
+        window.before_each_page(CLOCK);
+        window.before_each_page(NO_WAITS);
+    }
+    one.open(&counter.url());
+    one.wait_until(&says_watching("1 watching"));
+    other.open(&counter.url());
+    other.wait_until(&says_watching("2 watching"));
+    one.evaluate("pass(26)");
+    one.wait_until(&says_watching("2 watching"));
+    other.open(&format!("{}likes", counter.url()));
+    one.evaluate(&pass_until(&says_watching("1 watching")));
+    assert_eq!(
+        one.evaluate(&format!("document.querySelector('{WATCHING}').closest('[role], [aria-live]')")),
+        json!(null)
+    );
+
+    counter.stop();
+    one.wait_until(RECONNECTING);
+    assert_eq!(one.text(WATCHING), "");
+    counter.restart();
+    one.wait_until(&says_watching("1 watching"));
+    one.evaluate("sleep(46); document.dispatchEvent(new Event('visibilitychange'))");
+    one.wait_until(&says_watching("1 watching"));
+}
+
+fn a_server_that_tells_how_many_are_watching_is_asked_again_after_25_seconds(browser: &Browser) {
+    let puppet = Puppet::start();
+    let window = browser.window();
+    window.before_each_page(CLOCK);
+    window.before_each_page(NO_WAITS);
+    window.open(&puppet.url());
+    let mut connection = puppet.next();
+    assert_eq!(connection.hear()["watching"], true);
+    connection.say(&json!({ "type": "count", "numLikes": 16, "version": 16, "boot": "a" }));
+    window.wait_until(LIVE);
+    assert_eq!(window.text(WATCHING), "");
+    connection.say(&json!({ "type": "watching", "watching": 1234 }));
+    window.wait_until(&says_watching("1,234 watching"));
+    window.evaluate("pass(20)");
+    connection.say(&json!({ "type": "count", "numLikes": 17, "version": 17 }));
+    window.wait_until(&shows("17"));
+    window.evaluate("pass(6)"); // of how many watch nothing was heard for 25 s
+    let ask = json!({ "type": "ping", "watching": true });
+    assert_eq!(connection.hear(), ask);
+    connection.say(&json!({ "type": "pong", "watching": 1234567 }));
+    window.wait_until(&says_watching("1.234M watching"));
+
+    // Of a line that may be dead nothing is said.
+    window.evaluate("sleep(46); document.dispatchEvent(new Event('visibilitychange'))");
+    assert_eq!(window.evaluate(RECONNECTING), true);
+    assert_eq!(window.text(WATCHING), "");
+    assert_eq!(connection.hear(), ask);
+    connection.say(&json!({ "type": "pong" }));
+    window.wait_until(LIVE);
+    assert_eq!(window.text(WATCHING), "", "the server does not tell any more");
+    window.evaluate("pass(26)");
+    connection.answer_ping();
+    connection.say(&json!({ "type": "count", "numLikes": 18, "version": 18 }));
+    window.wait_until(&shows("18"));
+    window.evaluate("pass(26)");
+    assert_eq!(connection.hear(), json!({ "type": "ping" }));
+    window.evaluate("pass(11)");
+    assert_eq!(window.evaluate(RECONNECTING), true, "no answer");
 }
 
 fn a_connection_that_never_brings_a_count_is_given_up(browser: &Browser) {
@@ -246,10 +317,12 @@ fn a_frozen_server_is_not_called_live(browser: &Browser) {
     window.wait_until(LIVE);
     window.wait_until(&says("Liked"));
     window.wait_until(&shows("17")); // said twice, counted once
+    window.wait_until(&says_watching("1 watching"));
     server.signal(Signal::STOP);
     window.evaluate("pass(26)");
     window.evaluate("pass(10)");
     assert_eq!(window.evaluate(RECONNECTING), true);
+    assert_eq!(window.text(WATCHING), "");
     server.signal(Signal::CONT);
     window.wait_until(LIVE);
 }

@@ -1,7 +1,7 @@
 //! How the page looks: at every count, in every state, for everybody.
 
 use crate::puppet::Puppet;
-use crate::{BUTTON, Browser, COUNT, Counter, LIKES, LIVE, NOTE, RECONNECTING, STATUS, Window, shows};
+use crate::{BUTTON, Browser, COUNT, Counter, LIKES, LIVE, NOTE, RECONNECTING, STATUS, WATCHING, Window, shows};
 use serde_json::json;
 use std::{env, fs, thread, time::Instant};
 
@@ -83,7 +83,7 @@ fn nothing_moves_whatever_changes(browser: &Browser) {
                  shifts.push(`${{value}}: ${{what.join()}}`);
                }})).observe({{ type: 'layout-shift', buffered: true }});
                const starts = () => [...document.querySelectorAll('main, main *')]
-                 .filter((part) => !part.closest('{NOTE}, #heard, noscript') && part.id !== 'numLikes')
+                 .filter((part) => !part.closest('{NOTE}, {WATCHING} bdi, #heard, noscript') && part.id !== 'numLikes')
                  .map((part) => part.getBoundingClientRect()).map(({{ x, y }}) => `${{x}},${{y}}`).join(' ')
                  + scrollX + document.documentElement.scrollWidth;
                const before = starts(), moved = [];
@@ -99,8 +99,15 @@ fn nothing_moves_whatever_changes(browser: &Browser) {
                for (const state of ['live', 'connecting', 'reconnecting', 'offline'])
                  for (const pending of [undefined, true, false])
                    for (const liked of [false, true]) for (const problem of notes) {{
-                     post = {{ state, pending, liked, toggle: true, refused: problem && {{ problem }} }};
+                     for (const watching of [undefined, 1, 999_999, {max}]) {{
+                     post = {{ state, pending, liked, toggle: true, refused: problem && {{ problem }}, watching }};
                      showState();
+                     const {{ right, left }} = watchingLine.getBoundingClientRect();
+                     const box = watchingLine.parentElement.getBoundingClientRect();
+                     if (right > box.right || left < box.left || watchingLine.textContent && state !== 'live')
+                       moved.push(`watching: ${{watching}} ${{state}} from ${{left}} to ${{right}} in ${{box.left}} to ${{box.right}}`);
+                     if (starts() !== before) moved.push([state, watching].join());
+                   }}
                      await painted();
                      if (starts() !== before) moved.push([state, pending, liked, problem].join());
                    }}
@@ -212,6 +219,8 @@ fn forced_colours_paper_and_right_to_left_lose_nothing(browser: &Browser) {
         window.evaluate(&right).as_f64().expect("a place")
     };
     assert!(start(BUTTON) > start(LIKES) && start(LIKES) > start(STATUS));
+    assert_eq!(window.text(WATCHING), "1 watching");
+    assert_eq!(start(WATCHING), start(STATUS));
     assert_eq!(window.evaluate("document.documentElement.scrollWidth <= innerWidth"), true);
     window.evaluate("document.documentElement.dir = ''");
 
@@ -219,6 +228,7 @@ fn forced_colours_paper_and_right_to_left_lose_nothing(browser: &Browser) {
     assert_eq!(style(".tweet__heart", "", "stroke"), "rgb(0, 0, 0)");
     assert_eq!(style(BUTTON, "", "backgroundColor"), "rgba(0, 0, 0, 0)");
     assert_eq!(style(STATUS, "", "display"), "none", "paper is not live");
+    assert_eq!(style(WATCHING, "", "display"), "none");
     assert!(window.text(COUNT) == "16");
 }
 
@@ -324,7 +334,7 @@ fn axe_finds_no_fault_in_any_state(browser: &Browser) {
                  for (const pending of [undefined, true, false])
                    for (const liked of [false, true]) for (const toggle of [true, false]) {
                      const refused = liked ? { problem: 'likes cannot be saved just now' } : undefined;
-                     post = { state, pending, liked, toggle, refused };
+                     post = { state, pending, liked, toggle, refused, watching: 3 };
                      showState();
                      const { violations, passes } = await axe.run();
                      looked += passes.length;

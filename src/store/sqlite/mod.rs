@@ -138,6 +138,11 @@ impl Store for SqliteStore {
         true
     }
 
+    /// Only commands are the others.
+    fn has_other_servers(&self) -> bool {
+        false
+    }
+
     fn follow(&mut self, feed: Feed) {
         let (stop, stopped) = mpsc::channel();
         let readers = self.readers.clone();
