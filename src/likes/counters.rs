@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-/// How many posts that have been liked are remembered.
+/// How many posts that have been liked are remembered: some 2 MB, of names of 200 bytes. One more, and all are forgotten.
 const REMEMBERED: usize = 10_000;
 
 /// The counters in use, and which of them have something to be shown.
@@ -222,5 +222,26 @@ impl Counters {
 
     pub(crate) fn audiences(&self) -> Vec<Arc<Audience>> {
         self.all().map(|counter| counter.audience.clone()).collect()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_posts_that_have_been_liked_are_remembered_and_the_last_of_them_always() {
+        let mut counters = Counters::default();
+        for number in 0..=REMEMBERED {
+            let post = Post::new(&number.to_string()).unwrap();
+            counters.find_or_add(&post).count = Some(Count { likes: 1, version: 1 });
+            counters.remove_unused(&post);
+            assert!(!counters.is_unliked(&post) && counters.liked.len() <= REMEMBERED);
+        }
+        assert!(counters.in_use.is_empty());
+        let read = Post::new("that was only read").unwrap();
+        counters.find_or_add(&read).count = Some(Count::default());
+        counters.remove_unused(&read);
+        assert!(counters.is_unliked(&read));
     }
 }
