@@ -34,10 +34,8 @@ pub(crate) struct HeadReader {
 impl HeadReader {
     /// Looks at the bytes that are new since the last call. `Some` holds the request, and the length of its head.
     pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(Request, usize)>, Refusal> {
-        while let Some(&byte) = bytes.get(self.at) {
-            if self.at >= limits.head_bytes {
-                return Err(self.too_long(bytes));
-            }
+        let allowed = &bytes[..bytes.len().min(limits.head_bytes)];
+        while let Some(&byte) = allowed.get(self.at) {
             let after_cr = self.at > self.line_start && bytes[self.at - 1] == b'\r';
             self.at += 1;
             match byte {
@@ -54,7 +52,9 @@ impl HeadReader {
                 b'\n' => return Err(Refusal::bad("a line ends in a bare LF; CR LF is expected")),
                 _ if after_cr => return Err(Refusal::bad("a bare CR stands in the request head")),
                 _ if self.line.is_none() => self.request_line_byte(byte, limits)?,
-                _ => {}
+                b'\r' => {}
+                // Of a field, only its end is looked for.
+                _ => self.at += allowed[self.at..].iter().take_while(|byte| !matches!(byte, b'\r' | b'\n')).count(),
             }
         }
         if self.at >= limits.head_bytes { Err(self.too_long(bytes)) } else { Ok(None) }

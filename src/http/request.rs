@@ -44,14 +44,21 @@ pub(crate) enum Content {
     Json,
 }
 
+/// Fields that may stand once: two programs could go by different ones.
+const SINGLE: [HeaderName; 4] = [CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN];
+
 /// Method, target and version of a request line.
 pub(crate) type RequestLine = (Method, Uri, Version);
 
 /// Reads a request line (RFC 9112 section 3).
 pub(crate) fn request_line(line: &[u8]) -> Result<RequestLine, Refusal> {
     let malformed = || Refusal::bad("the request line is malformed; METHOD TARGET HTTP/1.1 is expected");
-    let parts: Vec<_> = line.split(|byte| *byte == b' ').collect();
-    let [method, target, version] = parts[..] else { return Err(malformed()) };
+    let mut parts = line.split(|byte| *byte == b' ');
+    let mut part = || parts.next().ok_or_else(malformed);
+    let (method, target, version) = (part()?, part()?, part()?);
+    if parts.next().is_some() {
+        return Err(malformed());
+    }
     let &[b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9'] = version else {
         return Err(malformed());
     };
@@ -91,11 +98,15 @@ impl Request {
         for field in parsed {
             let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed())?;
             let value = HeaderValue::from_bytes(field.value.trim_ascii()).map_err(|_| malformed())?;
-            fields.try_append(name, value).map_err(|_| Refusal::new(431, "too many header fields"))?;
+            let is_single = SINGLE.contains(&name);
+            let is_further = fields.try_append(name, value).map_err(|_| Refusal::new(431, "too many header fields"))?;
+            if is_single && is_further {
+                return Err(Refusal::bad(format!("more than one {} field", field.name.to_ascii_lowercase())));
+            }
         }
 
         // RFC 9112 section 3.2: one valid `Host`, which HTTP/1.0 may leave out; an absolute target replaces it.
-        let host = match only(&fields, HOST)? {
+        let host = match fields.get(HOST) {
             Some(host) => Some(authority(host.as_bytes()).ok_or_else(|| {
                 Refusal::bad("the Host field is malformed; a host is expected, with a port or without")
             })?),
@@ -105,8 +116,6 @@ impl Request {
         let named = target.authority().filter(|_| target.scheme().is_some());
         let host = named.and_then(|host| authority(host.as_str().as_bytes())).or(host);
         let framing = framing(&fields, version)?;
-        only(&fields, ORIGIN)?;
-        only(&fields, CONTENT_TYPE)?;
         let expectation = fields.get(EXPECT).filter(|_| version == Version::HTTP_11);
         if expectation.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
             return Err(Refusal::new(417, "of Expect, only 100-continue is supported"));
@@ -191,6 +200,9 @@ pub(crate) fn only(fields: &HeaderMap, name: HeaderName) -> Result<Option<&Heade
 /// as can be, no empty port. Stricter than [`Authority`] alone, which takes user information and any port.
 pub(crate) fn authority(bytes: &[u8]) -> Option<Authority> {
     let given = Authority::try_from(bytes).ok()?;
+    if is_plain(given.as_str()) {
+        return Some(given);
+    }
     let host = given.host();
     // After user information it would not be at the start.
     let port = match given.as_str().strip_prefix(host)? {
@@ -205,13 +217,20 @@ pub(crate) fn authority(bytes: &[u8]) -> Option<Authority> {
     if let Some(port) = port {
         name += &format!(":{}", port.parse::<u16>().ok()?);
     }
-    // Most come in this form, and need no second parse.
-    if name == given.as_str() { Some(given) } else { name.parse().ok() }
+    name.parse().ok()
+}
+
+/// Whether a host and a port are in that form as they are, as most are, so that none has to be made.
+fn is_plain(authority: &str) -> bool {
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
+    let is_name = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    let is_number = !port.starts_with('0') && port.bytes().all(|byte| byte.is_ascii_digit());
+    !host.is_empty() && !host.ends_with('.') && host.bytes().all(is_name) && is_number && port.parse::<u16>().is_ok()
 }
 
 /// RFC 9112 section 6: one way to frame a body, and nothing that a second reader could take otherwise.
 fn framing(fields: &HeaderMap, version: Version) -> Result<Framing, Refusal> {
-    let length = match only(fields, CONTENT_LENGTH)?.map(HeaderValue::as_bytes) {
+    let length = match fields.get(CONTENT_LENGTH).map(HeaderValue::as_bytes) {
         Some(digits) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => Some(
             std::str::from_utf8(digits)
                 .ok()

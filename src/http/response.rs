@@ -2,6 +2,7 @@
 
 use crate::http::Refusal;
 use ::http::{HeaderValue, StatusCode};
+use httpdate::HttpDate;
 use std::{
     borrow::Cow,
     fmt,
@@ -62,7 +63,7 @@ impl Response {
     /// The bytes of the response: to HEAD, those of the head alone. Every one ends by itself (RFC 9112 section 6.3).
     pub(crate) fn encode(&self, head_only: bool, keep_alive: bool, now: SystemTime) -> Vec<u8> {
         let reason = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
-        let date = httpdate::fmt_http_date(now.max(UNIX_EPOCH)); // it knows no time before
+        let date = HttpDate::from(now.max(UNIX_EPOCH)); // it knows no time before
         let mut bytes = Vec::with_capacity(256 + self.body.len());
         // Writing to a vector does not fail.
         let _ = write!(bytes, "HTTP/1.1 {} {}\r\nDate: {date}\r\n", self.status, reason.unwrap_or_default());

@@ -47,9 +47,11 @@ impl Parameters {
 
     /// Adds what stands in the body, if that is a form or JSON. What stands in the query too must be the same there.
     pub(crate) fn with_body(mut self, request: &Request) -> Result<Self, Refusal> {
+        if request.body.is_empty() {
+            return Ok(self);
+        }
         let mut body = Self::default();
         match request.content() {
-            _ if request.body.is_empty() => return Ok(self),
             Some(Content::Form) => for_each_pair(&request.body, |name, value| body.set_in_body(name, value))?,
             Some(Content::Json) => {
                 // What is not looked at is skipped without recursion, so that no body is too deep for the stack.

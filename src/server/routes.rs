@@ -1,6 +1,7 @@
 //! The whole API: which request gets which answer.
 
 use crate::{
+    http::body::Framing,
     http::request::{Request, is_token, list},
     http::response::Response,
     likes::Likes,
@@ -77,7 +78,7 @@ fn own<'t>(state: &State, target: &'t Uri) -> Option<(&'t str, &'static str)> {
 /// Whether the body of a request is to be kept.
 pub(crate) fn wants_body(state: &State, request: &Request) -> bool {
     match own(state, &request.target) {
-        Some((path, _)) => path == "/like" && request.content().is_some(),
+        Some((path, _)) => path == "/like" && request.framing != Framing::Length(0) && request.content().is_some(),
         None => state.fallback.is_some(),
     }
 }
