@@ -20,16 +20,17 @@ for place = 1, named do
 end
 local read = named > 0 and redis.call('HMGET', posts, unpack(names)) or {}
 for place = 1, named do
-    local likes, fans, of, era = string.match(read[place] or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
-    if not likes then
-        return redis.error_reply('FORMAT the row of ' .. names[place] .. ' is not `likes visitors version era`')
+    local row = {name = names[place], likes = 0, fans = 0, version = 0, era = 0, minds = {}, asked = {}}
+    if read[place] then
+        local likes, fans, of, era = string.match(read[place], '^(%d+) (%d+) (%d+) (%d+)$')
+        if not likes then
+            return redis.error_reply('FORMAT the row of ' .. names[place] .. ' is not `likes visitors version era`')
+        end
+        row.kept, row.likes, row.fans, row.version = true, tonumber(likes), tonumber(fans), tonumber(of)
+        row.era = tonumber(era)
     end
-    rows[place] = {
-        name = names[place], kept = read[place] and true,
-        likes = tonumber(likes), fans = tonumber(fans), version = tonumber(of), era = tonumber(era),
-        old_likes = tonumber(likes), old_version = tonumber(of),
-        minds = {}, asked = {},
-    }
+    row.old_likes, row.old_version = row.likes, row.version
+    rows[place] = row
 end
 
 -- The visitors as they are: the highest `seq`, with a minus where they do not like the post, and '@era' past the first.
@@ -48,15 +49,16 @@ for place, row in ipairs(rows) do
     if #row.asked > 0 then
         local values = redis.call('HMGET', KEYS[4 + place], unpack(row.asked))
         for index, key in ipairs(row.asked) do
-            local sign, seq, era = string.match(values[index] or '-', '^(%-?)(%d*)@?(%d*)$')
-            if not sign then
-                return redis.error_reply('FORMAT a visitor of ' .. names[place] .. ' is not `seq`, `-seq` or `seq@era`')
+            local mind = {likes = false}
+            if values[index] then
+                local sign, seq, era = string.match(values[index], '^(%-?)(%d*)@?(%d*)$')
+                if not sign then
+                    return redis.error_reply('FORMAT a visitor of ' .. names[place] .. ' is not `seq`, `-seq` or `seq@era`')
+                end
+                mind.kept, mind.seq = true, tonumber(seq)
+                mind.likes = sign == '' and (tonumber(era) or 0) == row.era
             end
-            row.minds[key] = {
-                kept = values[index] and true,
-                likes = sign == '' and (tonumber(era) or 0) == row.era,
-                seq = tonumber(seq),
-            }
+            row.minds[key] = mind
         end
     end
 end
