@@ -168,7 +168,7 @@ def over_http(front, number):
     assert status == 200 and "text/html" in fields["Content-Type"], status
     etag = fields["ETag"]
     assert front.ask("GET", front.base, If_None_Match=etag)[0] == 304
-    relative = re.findall(r'<link [^>]*href="([^":/][^":]*)"', page)
+    relative = re.findall(r'<link [^>]*href="([^":/#][^":]*)"', page)
     assert {"favicon.ico", "live-likes.js"} <= set(relative), relative
     for target in relative:
         assert front.ask("GET", target)[0] == 200, target
