@@ -20,23 +20,22 @@ for place = 1, named do
 end
 local read = named > 0 and redis.call('HMGET', posts, unpack(names)) or {}
 for place = 1, named do
-    local row = {name = names[place], likes = 0, fans = 0, version = 0, era = 0, minds = {}, asked = {}}
+    local row = {name = names[place], at = text(place - 1), likes = 0, fans = 0, version = 0, era = '0', minds = {}, asked = {}}
     if read[place] then
         local likes, fans, of, era = string.match(read[place], '^(%d+) (%d+) (%d+) (%d+)$')
         if not likes then
             return redis.error_reply('FORMAT the row of ' .. names[place] .. ' is not `likes visitors version era`')
         end
-        row.kept, row.likes, row.fans, row.version = true, tonumber(likes), tonumber(fans), tonumber(of)
-        row.era = tonumber(era)
+        row.kept, row.likes, row.fans, row.version, row.era = true, tonumber(likes), tonumber(fans), tonumber(of), era
     end
     row.old_likes, row.old_version = row.likes, row.version
-    rows[place] = row
+    rows[place], rows[text(place)] = row, row -- a change names it by text
 end
 
 -- The visitors as they are: the highest `seq`, with a minus where they do not like the post, and '@era' past the first.
 local first = 12 + named
 for at = first + 1, #ARGV, 4 do
-    local kind, row = ARGV[at + 1], rows[tonumber(ARGV[at])]
+    local kind, row = ARGV[at + 1], rows[ARGV[at]]
     if kind == '+' or kind == '-' then
         local key = ARGV[at + 2]
         if row.minds[key] == nil then
@@ -56,7 +55,7 @@ for place, row in ipairs(rows) do
                     return redis.error_reply('FORMAT a visitor of ' .. names[place] .. ' is not `seq`, `-seq` or `seq@era`')
                 end
                 mind.kept, mind.seq = true, tonumber(seq)
-                mind.likes = sign == '' and (tonumber(era) or 0) == row.era
+                mind.likes = sign == '' and (era == '' and '0' or era) == row.era
             end
             row.minds[key] = mind
         end
@@ -88,17 +87,15 @@ local function unchanged(row, likes)
     return 'U ' .. text(row.likes) .. ' ' .. text(told) .. (likes and ' 1' or ' 0')
 end
 
-local function applied(place, versions, mind)
-    local row = rows[place]
+local function applied(row, versions, mind)
     version = version + versions
     row.version, row.changed = version, true
     local count = text(row.likes) .. ' ' .. text(version)
-    changes[#changes + 1] = (place - 1) .. ' ' .. text(versions) .. ' ' .. count .. mind .. '\n'
+    changes[#changes + 1] = row.at .. ' ' .. text(versions) .. ' ' .. count .. mind .. '\n'
     return 'A ' .. count
 end
 
-local function change(place, kind, value, seq)
-    local row = rows[place]
+local function change(row, kind, value, seq)
     if kind == 'l' then
         local likes = tonumber(value)
         if not has_room(row, likes) then
@@ -108,7 +105,7 @@ local function change(place, kind, value, seq)
             return 'R P'
         end
         row.likes = row.likes + likes
-        return applied(place, likes, '')
+        return applied(row, likes, '')
     elseif kind == 's' then
         local likes = tonumber(value)
         if likes < row.fans then
@@ -121,7 +118,7 @@ local function change(place, kind, value, seq)
             return 'R P'
         end
         row.likes = likes
-        return applied(place, 1, '')
+        return applied(row, 1, '')
     elseif kind == 'd' then
         if not row.kept then
             return unchanged(row, false)
@@ -132,8 +129,8 @@ local function change(place, kind, value, seq)
         for _, mind in pairs(row.minds) do
             mind.likes = false
         end
-        row.likes, row.fans, row.era = 0, 0, row.era + 1
-        return applied(place, 1, '')
+        row.likes, row.fans, row.era = 0, 0, text(row.era + 1)
+        return applied(row, 1, '')
     end
     local mind, likes = row.minds[value], kind == '+'
     seq = tonumber(seq)
@@ -164,11 +161,11 @@ local function change(place, kind, value, seq)
     end
     local more = likes and 1 or -1
     row.fans, row.likes = row.fans + more, row.likes + more
-    return applied(place, 1, kind .. value)
+    return applied(row, 1, kind .. value)
 end
 
 for at = first + 1, #ARGV, 4 do
-    local outcome = change(tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+    local outcome = change(rows[ARGV[at]], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
     outcomes[#outcomes + 1] = outcome
     if strict and string.sub(outcome, 1, 1) == 'R' then
         return {head(), table.concat(outcomes, ';'), ''}
@@ -210,7 +207,7 @@ for place, row in ipairs(rows) do
         local mind = row.minds[key]
         if mind.said and mind.kept then
             local value = (mind.likes and '' or '-') .. (mind.seq and text(mind.seq) or '')
-            add(said, key, value .. (row.era > 0 and '@' .. row.era or ''))
+            add(said, key, value .. (row.era ~= '0' and '@' .. row.era or ''))
         elseif mind.said then
             add(forgotten, key)
         end
