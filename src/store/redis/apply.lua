@@ -20,7 +20,9 @@ for place = 1, named do
 end
 local read = named > 0 and redis.call('HMGET', posts, unpack(names)) or {}
 for place = 1, named do
-    local row = {name = names[place], at = text(place - 1), likes = 0, fans = 0, version = 0, era = '0', minds = {}, asked = {}}
+    local row = {
+        name = names[place], at = text(place - 1), likes = 0, fans = 0, version = 0, era = '0', minds = {}, asked = {},
+    }
     if read[place] then
         local likes, fans, of, era = string.match(read[place], '^(%d+) (%d+) (%d+) (%d+)$')
         if not likes then
