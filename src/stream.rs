@@ -1,8 +1,11 @@
 //! A connection's socket, of the internet's or of this machine's: what is read from and written to.
 
-use rustix::net::{
-    Shutdown, getpeername, shutdown,
-    sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay},
+use rustix::{
+    io::retry_on_intr,
+    net::{
+        RecvFlags, SendFlags, Shutdown, getpeername, recv, send, shutdown,
+        sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay},
+    },
 };
 use std::{
     fmt,
@@ -55,6 +58,18 @@ impl Stream {
         Ok(Self { socket, peer: Source(peer.map(|peer| peer.ip().to_canonical())) })
     }
 
+    /// Hands over as many bytes as the kernel takes at once, without waiting; `WouldBlock` where that is none.
+    #[inline(always)]
+    pub(crate) fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        // Not `O_NONBLOCK`, which would also change the reads of the connection's own thread.
+        Ok(retry_on_intr(|| send(self, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL))?)
+    }
+
+    /// Ends the connection, so that whoever reads from it sees the end.
+    pub(crate) fn shut_down(&self) {
+        let _ = self.shutdown(Shutdown::Both);
+    }
+
     pub(crate) fn peer(&self) -> Source {
         self.peer
     }
@@ -76,6 +91,7 @@ impl AsFd for Stream {
 
 impl Read for &Stream {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::read(&self.socket, bytes)?)
+        // Not `read`, which takes a longer way to the socket.
+        Ok(recv(&self.socket, bytes, RecvFlags::empty())?.0)
     }
 }

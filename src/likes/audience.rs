@@ -172,7 +172,10 @@ mod tests {
     use crate::{
         likes::{
             dialect::Dialect,
-            outbox::{Wire, tests::Pipe},
+            outbox::{
+                Wire,
+                tests::{Pipe, Scripted},
+            },
             round::tests::{count, only},
         },
         store::change::Post,
@@ -187,7 +190,7 @@ mod tests {
         go_on: Mutex<mpsc::Receiver<()>>,
     }
 
-    impl Wire for Held {
+    impl Scripted for Held {
         fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
             if bytes == b"\x81\x010" {
                 return Ok(bytes.len()); // the count as it was when it joined
@@ -200,7 +203,7 @@ mod tests {
         fn shut_down(&self) {}
     }
 
-    fn join(audience: &Arc<Audience>, wire: Arc<dyn Wire>) -> Registration {
+    fn join(audience: &Arc<Audience>, wire: impl Into<Wire>) -> Registration {
         let outbox = Arc::new(Outbox::new(wire, SOON, Dialect::Bare, None));
         let slot = outbox.open(Post::default(), None);
         let registration = audience.join(outbox.clone(), slot);

@@ -314,7 +314,7 @@ pub(crate) mod tests {
     use crate::{
         likes::{
             dialect::Dialect,
-            outbox::{Wire, tests::Pipe},
+            outbox::tests::{Pipe, Scripted},
         },
         store::change::{BatchId, Change},
     };
@@ -376,7 +376,7 @@ pub(crate) mod tests {
     /// A wire that tells of a send, takes its time over it, and tells of its end.
     struct Slow(mpsc::Sender<&'static str>);
 
-    impl Wire for Slow {
+    impl Scripted for Slow {
         fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
             self.0.send("begun").unwrap();
             std::thread::park_timeout(Duration::from_millis(200));

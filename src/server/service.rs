@@ -5,7 +5,7 @@ use crate::{
     http::Refusal,
     http::reader::close_in_stages,
     http::response::Response,
-    likes::outbox::{Outbox, Wire},
+    likes::outbox::Outbox,
     likes::sync::{Mutex, lock},
     limits::{Limits, due_in},
     metrics::Refused,

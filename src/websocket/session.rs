@@ -235,7 +235,7 @@ impl Write for Socket<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::likes::{dialect::Dialect, outbox::Wire};
+    use crate::likes::dialect::Dialect;
     use std::{
         net::{TcpListener, TcpStream},
         sync::Arc,

@@ -6,7 +6,10 @@ use crate::{
         Answer, Likes, Posts,
         audience::Registration,
         dialect::{Dialect, text_frame},
-        outbox::{Outbox, Standing, Wire, tests::Pipe},
+        outbox::{
+            Outbox, Standing,
+            tests::{Pipe, Scripted},
+        },
     },
     store::change::{ChangeKind, Count, Post, VisitorKey},
 };
@@ -62,7 +65,7 @@ struct Screen {
     seen: AtomicUsize,
 }
 
-impl Wire for Screen {
+impl Scripted for Screen {
     fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
         let taken = self.pipe.send_now(bytes)?;
         let frames = self.pipe.frames();
