@@ -108,8 +108,8 @@ pub(crate) struct Core {
     pub(crate) work: Condvar,
     /// There is something for the broadcaster.
     pub(crate) saved: Condvar,
-    /// A batch has been finished, a round shown, or the saver has ended.
-    pub(crate) progress: Condvar,
+    /// A batch has been finished, a round shown, or the saver has ended: see [`tell_progress`](Self::tell_progress).
+    progress: Condvar,
     pub(crate) behind: Behind,
     pub(crate) metrics: Metrics,
     reader: Option<Arc<dyn Reader>>,
@@ -156,6 +156,8 @@ pub(crate) struct State {
     pub(crate) over: bool,
     /// The broadcaster waits without an end.
     pub(crate) broadcaster_idle: bool,
+    /// How many wait for progress.
+    waiting: usize,
     /// Called when `stopped` is set.
     when_stopped: Vec<Weak<Hook>>,
 }
@@ -428,7 +430,7 @@ impl Core {
         }
         let told = if state.stopped.is_some() { std::mem::take(&mut state.when_stopped) } else { Vec::new() };
         self.saved.notify_one();
-        self.progress.notify_all();
+        self.tell_progress(&state);
         drop(state);
         told.iter().filter_map(Weak::upgrade).for_each(|then| then());
     }
@@ -448,7 +450,7 @@ impl Core {
         state.refuse_gathering(&Refusal::NotSaved(problem.clone()));
         let is_new = state.fault.is_none();
         state.fault.get_or_insert(problem);
-        self.progress.notify_all();
+        self.tell_progress(state);
         (None, is_new)
     }
 
@@ -535,6 +537,13 @@ impl Core {
         log::error!("{problem}");
     }
 
+    /// Wakes those who wait for progress, which is a system call even where nobody does.
+    pub(crate) fn tell_progress(&self, state: &State) {
+        if state.waiting > 0 {
+            self.progress.notify_all();
+        }
+    }
+
     fn wait_until<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -546,7 +555,9 @@ impl Core {
             if left.is_zero() {
                 break;
             }
+            state.waiting += 1;
             state = wait_for(&self.progress, &self.state, state, left);
+            state.waiting -= 1;
         }
         state
     }

@@ -114,7 +114,7 @@ impl<'c, S: Store> Saver<'c, S> {
             if let Some(saving) = &mut state.saving {
                 (saving.called, saving.likes) = (false, batch.likes());
             }
-            core.progress.notify_all();
+            core.tell_progress(&state);
             core.saved.notify_one(); // there may be refusals to tell
             if state.fault.replace(problem.clone()).is_none() {
                 drop(state);
@@ -201,9 +201,9 @@ impl<'c, S: Store> Saver<'c, S> {
         state.finished = batch.number;
         let fault = state.fault.take();
         state.will_settle(&batch.results);
+        self.core.tell_progress(&state);
         drop(state);
         self.core.saved.notify_one();
-        self.core.progress.notify_all();
         batch.results.settle(Ok(saved));
         if fault.is_some() {
             log::info!("likes can be saved again; saved {} that waited", batch.likes());
