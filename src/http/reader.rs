@@ -73,13 +73,16 @@ impl<'s> RequestReader<'s> {
 
     fn body(&mut self, request: &mut Request, limits: &Limits, is_wanted: bool) -> Result<(), RequestError> {
         let mut body = BodyReader::new(request.framing, limits)?;
-        if !body.is_done() && !is_wanted && (request.expects_continue || request.asks_for_websocket()) {
+        if body.is_done() {
+            return Ok(());
+        }
+        if !is_wanted && (request.expects_continue || request.asks_for_websocket()) {
             // The client may hold its body back until it is answered (RFC 9110 section 10.1.1), or takes what follows
             // for a WebSocket's already. So the response comes first, and the connection closes after it.
             request.keep_alive = false;
             return Ok(());
         }
-        if is_wanted && request.expects_continue && self.buffer.is_empty() && !body.is_done() {
+        if is_wanted && request.expects_continue && self.buffer.is_empty() {
             let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
             write_within(self.stream, go_on, limits.write_deadline).map_err(|_| RequestError::Ended)?;
         }
@@ -169,13 +172,14 @@ fn read_by(
 
 /// Writes all bytes within a time; `TimedOut` after it.
 pub(crate) fn write_within(stream: &Stream, mut bytes: &[u8], within: Duration) -> io::Result<()> {
-    let deadline = due_in(within);
+    let mut deadline = None; // from the first time that the peer takes no more
     while !bytes.is_empty() {
         match send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(taken) => bytes = &bytes[taken..],
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
-                let left = deadline.saturating_duration_since(Instant::now());
+                let due = *deadline.get_or_insert_with(|| due_in(within));
+                let left = due.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
