@@ -62,7 +62,7 @@ impl Permissions {
 mod list {
     use rustix::{
         buffer::spare_capacity,
-        fs::{XattrFlags, fremovexattr, fsetxattr, getxattr},
+        fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr, getxattr},
         io::Errno,
     };
     use std::{fs::File, io, path::Path};
@@ -71,12 +71,19 @@ mod list {
     /// The longest that an attribute can be.
     const LONGEST: usize = 64 * 1024;
 
-    /// The list of a file, or `None` where it has none.
+    /// The list of a file, or `None` where it has none, which is asked first: for a list the kernel needs room.
     pub(super) fn of(path: &Path) -> io::Result<Option<Vec<u8>>> {
+        if !is_there(getxattr(path, NAME, &mut [0; 0]))? {
+            return Ok(None);
+        }
         let mut list = Vec::with_capacity(LONGEST);
-        match getxattr(path, NAME, spare_capacity(&mut list)) {
-            Ok(_) => Ok(Some(list)),
-            Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+        Ok(is_there(getxattr(path, NAME, spare_capacity(&mut list)))?.then_some(list))
+    }
+
+    fn is_there(asked: rustix::io::Result<usize>) -> io::Result<bool> {
+        match asked {
+            Ok(_) => Ok(true),
+            Err(Errno::NODATA | Errno::NOTSUP) => Ok(false),
             Err(e) => Err(e.into()),
         }
     }
@@ -85,6 +92,8 @@ mod list {
     pub(super) fn set(file: &File, list: Option<&[u8]>) -> io::Result<bool> {
         let done = match list {
             Some(list) => fsetxattr(file, NAME, list, XattrFlags::empty()),
+            // Most new files have none, and to remove one is to change the file.
+            None if !is_there(fgetxattr(file, NAME, &mut [0; 0]))? => return Ok(true),
             None => fremovexattr(file, NAME),
         };
         match done {
