@@ -130,12 +130,17 @@ impl FileStore {
 
     /// Writes the total to a new temporary file, durably, with the permissions of the file that it is to replace.
     fn write_temporary(&self, total: u64) -> io::Result<()> {
-        remove_if_there(&self.temporary)?;
         // Looked at each time, so that what an operator changes meanwhile is kept.
         let permissions = Permissions::of(&self.file)?;
         // Closed to others until it has these; where there is no file yet, the umask and the folder have their say.
         let mode = if permissions.is_some() { 0o600 } else { 0o666 };
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&self.temporary)?;
+        let create = || OpenOptions::new().write(true).create_new(true).mode(mode).open(&self.temporary);
+        let mut file = match create() {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                remove_if_there(&self.temporary).and_then(|()| create())
+            }
+            result => result,
+        }?;
         file.write_all(total.to_string().as_bytes())?;
         if let Some(permissions) = permissions {
             permissions.give_to(&file)?;
