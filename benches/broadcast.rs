@@ -30,7 +30,7 @@ mod stream;
 
 use crate::{
     likes::{
-        audience::{Audience, Registration},
+        audience::Audience,
         behind::Behind,
         dialect::Dialect,
         outbox::{Outbox, Standing},
@@ -289,9 +289,8 @@ fn send_to_each(sockets: &[Arc<Stream>], bytes: &[u8]) -> u64 {
 
 /// An audience over given sockets.
 struct FanOut {
-    audience: Arc<Audience>,
+    audience: Audience,
     outboxes: Vec<Arc<Outbox>>,
-    _registrations: Vec<Registration>,
     behind: Behind,
     shown: u64,
 }
@@ -300,16 +299,14 @@ impl FanOut {
     /// Registers a client for each socket, and shows it the count 16.
     fn new(sockets: &[Arc<Stream>], dialect: Dialect) -> Self {
         const DEADLINE: Duration = Duration::from_secs(3600);
-        let audience = Arc::<Audience>::default();
+        let audience = Audience::default();
         let outbox = |socket: &Arc<Stream>| Arc::new(Outbox::new(socket.clone(), DEADLINE, dialect, None));
         let outboxes: Vec<_> = sockets.iter().map(outbox).collect();
-        let register = |outbox: &Arc<Outbox>| {
-            let registration = audience.join(outbox.clone(), outbox.open(POST.clone(), None));
+        for outbox in &outboxes {
+            audience.join(outbox.clone(), outbox.open(POST.clone(), None));
             outbox.begin(0, Count { likes: 15, version: 15 }, None);
-            registration
-        };
-        let _registrations = outboxes.iter().map(register).collect();
-        let mut fan_out = Self { audience, outboxes, _registrations, behind: Behind::default(), shown: 15 };
+        }
+        let mut fan_out = Self { audience, outboxes, behind: Behind::default(), shown: 15 };
         fan_out.round(1, 1);
         fan_out
     }

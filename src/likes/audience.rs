@@ -74,27 +74,20 @@ impl Clients {
     }
 }
 
-/// A client's registration with one counter. Dropped, the client is shown nothing more of it.
-pub(crate) struct Registration {
-    audience: Arc<Audience>,
-    index: usize,
-}
+impl Audience {
+    /// Lets a client in, with its slot; returns its place. It is shown every round from the next one on; the caller shows
+    /// it the count as it is now, *after* this call, or a round between the two would be missed.
+    pub(crate) fn join(&self, outbox: Arc<Outbox>, slot: usize) -> usize {
+        let (place, _stale) = lock(&self.clients).add((outbox, slot));
+        place
+    }
 
-impl Drop for Registration {
-    fn drop(&mut self) {
-        let (client, _stale) = lock(&self.audience.clients).remove(self.index);
+    /// Lets the client of this place go, and frees its slot.
+    pub(crate) fn leave(&self, place: usize) {
+        let (client, _stale) = lock(&self.clients).remove(place);
         if let Some((outbox, slot)) = client {
             outbox.release(slot);
         }
-    }
-}
-
-impl Audience {
-    /// Registers a client with its slot. It is shown every round from the next one on; the caller shows it the count
-    /// as it is now, *after* this call, or a round between the two would be missed.
-    pub(crate) fn join(self: &Arc<Self>, outbox: Arc<Outbox>, slot: usize) -> Registration {
-        let (index, _stale) = lock(&self.clients).add((outbox, slot));
-        Registration { audience: self.clone(), index }
     }
 
     /// Lets a subscriber of this process in; see [`join`](Self::join) for the order.
@@ -203,12 +196,12 @@ mod tests {
         fn shut_down(&self) {}
     }
 
-    fn join(audience: &Arc<Audience>, wire: impl Into<Wire>) -> Registration {
+    fn join(audience: &Audience, wire: impl Into<Wire>) -> usize {
         let outbox = Arc::new(Outbox::new(wire, SOON, Dialect::Bare, None));
         let slot = outbox.open(Post::default(), None);
-        let registration = audience.join(outbox.clone(), slot);
+        let place = audience.join(outbox.clone(), slot);
         outbox.begin(slot, count(0), None);
-        registration
+        place
     }
 
     fn fan_out(audience: &Audience, count: u64) -> u64 {
@@ -217,13 +210,13 @@ mod tests {
 
     #[test]
     fn who_joins_or_leaves_while_a_fan_out_is_held_up_does_not_wait_for_it() {
-        let audience = Arc::<Audience>::default();
+        let audience = Audience::default();
         let (begun, has_begun) = mpsc::channel();
         let (let_go, go_on) = mpsc::channel();
-        let _held = join(&audience, Arc::new(Held { begun, go_on: Mutex::new(go_on) }));
+        join(&audience, Arc::new(Held { begun, go_on: Mutex::new(go_on) }));
         let (staying, leaving, joining) = (Pipe::new(usize::MAX), Pipe::new(usize::MAX), Pipe::new(usize::MAX));
         let leaver = join(&audience, leaving.clone());
-        let _stayer = join(&audience, staying.clone());
+        join(&audience, staying.clone());
 
         thread::scope(|scope| {
             let first = scope.spawn(|| fan_out(&audience, 1));
@@ -231,12 +224,12 @@ mod tests {
             let (joined, has_joined) = mpsc::channel();
             let (audience, wire) = (&audience, joining.clone());
             scope.spawn(move || {
-                drop(leaver);
+                audience.leave(leaver);
                 let _ = joined.send(join(audience, wire));
             });
             let joiner = has_joined.recv_timeout(SOON);
             let_go.send(()).unwrap();
-            let _joiner = joiner.expect("nobody waits for the fan-out");
+            joiner.expect("nobody waits for the fan-out");
             first.join().unwrap();
             assert_eq!(audience.watching(), 3);
 
@@ -251,14 +244,14 @@ mod tests {
 
     #[test]
     fn a_place_that_was_left_is_taken_again() {
-        let audience = Arc::<Audience>::default();
+        let audience = Audience::default();
         let pipes: Vec<_> = (0..3).map(|_| Pipe::new(usize::MAX)).collect();
-        let mut places: Vec<_> = pipes.iter().map(|pipe| Some(join(&audience, pipe.clone()))).collect();
+        let mut places: Vec<_> = pipes.iter().map(|pipe| join(&audience, pipe.clone())).collect();
         fan_out(&audience, 1);
         for round in 2..10 {
             let place = round as usize % 3;
-            places[place] = None;
-            places[place] = Some(join(&audience, pipes[place].clone()));
+            audience.leave(places[place]);
+            places[place] = join(&audience, pipes[place].clone());
             assert_eq!(fan_out(&audience, round), 3);
         }
         assert_eq!((audience.watching(), lock(&audience.clients).places.len()), (3, 3));

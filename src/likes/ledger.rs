@@ -11,8 +11,8 @@
 use crate::{
     error::{Error, Result},
     likes::{
-        InUse,
-        audience::{Audience, MOST_WORKERS, Registration},
+        InUse, Registration,
+        audience::{Audience, MOST_WORKERS},
         batch::{Batch, Refusal, Results, Saved},
         behind::Behind,
         broadcaster,
@@ -366,13 +366,14 @@ impl Core {
     /// that visitor likes the post, too.
     pub(crate) fn join(
         &self,
-        post: &Post,
-        audience: &Arc<Audience>,
+        counter: &Arc<InUse>,
         outbox: &Arc<Outbox>,
         visitor: Option<VisitorKey>,
     ) -> Result<Registration> {
+        let post = &counter.post;
         let slot = outbox.open(post.clone(), visitor);
-        let registration = audience.join(outbox.clone(), slot);
+        let place = counter.audience.join(outbox.clone(), slot);
+        let registration = Registration { counter: counter.clone(), place };
         let (count, liked) = match visitor {
             Some(_) => self.read(&[(post.clone(), visitor)])?[0],
             None => (self.count(post).unwrap_or_default(), None),

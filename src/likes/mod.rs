@@ -23,7 +23,7 @@ pub use posts::Posts;
 use crate::{
     error::{Error, Result},
     likes::{
-        audience::{Audience, Registration},
+        audience::Audience,
         batch::Batch,
         ledger::{Core, Ledger},
         outbox::Outbox,
@@ -76,6 +76,24 @@ pub(crate) struct InUse {
 impl Drop for InUse {
     fn drop(&mut self) {
         self.core.release(&self.post);
+    }
+}
+
+/// A client's registration with one counter. Dropped, the client is shown nothing more of it.
+pub(crate) struct Registration {
+    counter: Arc<InUse>,
+    place: usize,
+}
+
+impl Registration {
+    pub(crate) fn post(&self) -> &Post {
+        &self.counter.post
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.counter.audience.leave(self.place);
     }
 }
 
@@ -255,7 +273,7 @@ impl Likes {
     /// Lets a client in: shows it the count as it is, and each round from now on, until the registration is dropped. On
     /// behalf of a visitor, whether that visitor likes the post, too.
     pub(crate) fn join(&self, outbox: &Arc<Outbox>, visitor: Option<VisitorKey>) -> Result<Registration> {
-        self.core().join(&self.counter.post, &self.counter.audience, outbox, visitor)
+        self.core().join(&self.counter, outbox, visitor)
     }
 
     /// Waits until all that is saved by now has been shown; no longer than until `deadline`.

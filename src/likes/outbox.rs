@@ -29,6 +29,9 @@ use tungstenite::protocol::frame::{
 /// Bytes that may wait for a client before nothing more is read from it.
 const MUCH: usize = 4 * 1024;
 
+/// Slots that are made at a time, after the first.
+const TOGETHER: usize = 4;
+
 /// What an outbox sends on: a socket, or in a test what stands in for one.
 ///
 /// No trait object, so that all of a fan-out is one function: with a `call` and its `ret` around each system call it took
@@ -134,9 +137,9 @@ struct Gate {
     stuck_since: Option<Instant>,
     /// What the client is shown. Most are shown one counter, so the first slot stands here itself.
     first: Slot,
-    /// Each apart, since a list that grows leaves holes in memory as large as it was.
+    /// A few at a time, since a list that grows leaves holes in memory as large as it was, and each apart takes more.
     #[allow(clippy::vec_box, reason = "see above")]
-    others: Vec<Box<Slot>>,
+    others: Vec<Box<[Slot; TOGETHER]>>,
     /// How many of the frames in `unsent` are counts.
     counts_unsent: u32,
     /// What the client is told with its first count.
@@ -194,10 +197,10 @@ impl Outbox {
     /// on the post's list after this, and [begins](Self::begin) with the count as it is after that.
     pub(crate) fn open(&self, post: Post, visitor: Option<VisitorKey>) -> usize {
         let mut gate = lock(&self.gate);
-        let index = (0..=gate.others.len()).find(|index| gate.slot(*index).post.is_none());
-        let index = index.unwrap_or_else(|| {
+        let slots = 1 + TOGETHER * gate.others.len();
+        let index = (0..slots).find(|index| gate.slot(*index).post.is_none()).unwrap_or_else(|| {
             gate.others.push(Box::default());
-            gate.others.len()
+            slots
         });
         let visitor =
             visitor.map(|key| Box::new(Visitor { key, liked: None, last: Mind { liked: false, version: 0 } }));
@@ -473,11 +476,14 @@ impl Outbox {
 impl Gate {
     #[inline(always)]
     fn slot(&mut self, index: usize) -> &mut Slot {
-        if index == 0 { &mut self.first } else { &mut self.others[index - 1] }
+        match index.checked_sub(1) {
+            None => &mut self.first,
+            Some(other) => &mut self.others[other / TOGETHER][other % TOGETHER],
+        }
     }
 
     fn slots(&mut self) -> impl Iterator<Item = &mut Slot> {
-        std::iter::once(&mut self.first).chain(self.others.iter_mut().map(|slot| &mut **slot))
+        std::iter::once(&mut self.first).chain(self.others.iter_mut().flat_map(|slots| slots.iter_mut()))
     }
 
     /// Puts the waiting counts into `unsent`.

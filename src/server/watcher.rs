@@ -2,7 +2,7 @@
 
 use crate::{
     error::Error,
-    likes::{Answer, Likes, audience::Registration, dialect::text_frame, outbox::Outbox},
+    likes::{Answer, Registration, dialect::text_frame, outbox::Outbox},
     metrics::Refusals,
     server::peer::{LikeRefusal, Peer},
     server::state::State,
@@ -20,7 +20,7 @@ pub(crate) struct Watcher<'s, 'p> {
     peer: &'p mut Peer<'s>,
     outbox: Arc<Outbox>,
     /// Few enough to be looked through, as their slots are.
-    watched: Vec<(Likes, Registration)>,
+    watched: Vec<Registration>,
     unanswered: Arc<Unanswered>,
 }
 
@@ -40,13 +40,12 @@ impl<'s, 'p> Watcher<'s, 'p> {
         }
         let likes = self.state.counter(post)?;
         let visitor = visitor.filter(|_| self.state.posts.remembers_visitors());
-        let registration = likes.join(&self.outbox, visitor).map_err(LikeRefusal::Counter)?;
-        self.watched.push((likes, registration));
+        self.watched.push(likes.join(&self.outbox, visitor).map_err(LikeRefusal::Counter)?);
         Ok(())
     }
 
     fn unwatch(&mut self, post: &Post) {
-        self.watched.retain(|(likes, _)| likes.post() != post);
+        self.watched.retain(|registration| registration.post() != post);
     }
 
     fn change(&mut self, post: Post, message: ClientMessage) -> Result<(), LikeRefusal> {

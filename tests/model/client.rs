@@ -3,8 +3,7 @@
 use crate::{
     database::Database,
     likes::{
-        Answer, Likes, Posts,
-        audience::Registration,
+        Answer, Likes, Posts, Registration,
         dialect::{Dialect, text_frame},
         outbox::{
             Outbox, Standing,
