@@ -40,9 +40,15 @@ pub fn memory<F: FnMut(u64) -> Ending + Send + 'static>(total: u64, save: F) -> 
 /// The same of many posts and their visitors.
 pub fn memory_of_many<F: FnMut(u64) -> Ending + Send + 'static>(save: F) -> Memory<F> {
     let mut store = memory(0, save);
-    store.reader =
-        Some(Arc::new(Reading { kept: store.kept.clone(), reads: AtomicUsize::new(0), held: Mutex::default() }));
+    store.reader = Some(Arc::new(Reading { kept: store.kept.clone(), ..Reading::default() }));
     store
+}
+
+impl<F> Memory<F> {
+    /// What readers see of a store of many posts.
+    pub fn reading(&self) -> Arc<Reading> {
+        self.reader.clone().expect("a store of many posts")
+    }
 }
 
 /// How a save ends.
@@ -187,12 +193,33 @@ impl Kept {
     }
 }
 
-/// Reads what is saved, unless the test holds it up.
+/// Reads what is saved, unless the test holds it up or has it fail.
+#[derive(Default)]
 pub struct Reading {
     kept: Arc<Mutex<Kept>>,
     reads: AtomicUsize,
     /// Of the next reads: where to tell that it has begun, and from where it hears which state to read.
     held: Mutex<Vec<(Sender<()>, Receiver<Seen>)>>,
+    /// Why reads fail.
+    fails: Mutex<Option<&'static str>>,
+}
+
+impl Reading {
+    /// From now on reads fail for this reason, or work.
+    pub fn read_fails(&self, reason: Option<&'static str>) {
+        *self.fails.lock().unwrap() = reason;
+    }
+
+    /// The posts that there are, by their names.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.kept.lock().unwrap().posts.keys().map(|post| post.name().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    fn works(&self) -> Result<()> {
+        self.fails.lock().unwrap().map_or(Ok(()), |reason| Err(Error::NotRead(reason.to_owned())))
+    }
 }
 
 impl Reader for Reading {
@@ -202,6 +229,7 @@ impl Reader for Reading {
             posts.iter().map(|(post, visitor)| kept.read(post, *visitor)).collect()
         };
         self.reads.fetch_add(1, Ordering::SeqCst);
+        self.works()?;
         let held = self.held.lock().unwrap().pop();
         let Some((begun, go_on)) = held else { return Ok(read()) };
         let before = read();
@@ -214,10 +242,11 @@ impl Reader for Reading {
     }
 
     fn top(&self, most: usize) -> Result<Vec<(Post, Count)>> {
+        self.works()?;
         let kept = self.kept.lock().unwrap();
-        let posts = kept.posts.keys().filter(|post| **post != Post::default());
-        let mut posts: Vec<_> = posts.map(|post| (post.clone(), kept.read(post, None).0)).collect();
-        posts.sort_by_key(|(_, count)| std::cmp::Reverse(count.likes));
+        let posts = kept.posts.iter().filter(|(post, kept)| **post != Post::default() && kept.likes > 0);
+        let mut posts: Vec<_> = posts.map(|(post, _)| (post.clone(), kept.read(post, None).0)).collect();
+        posts.sort_by_key(|(post, count)| (u64::MAX - count.likes, post.name().to_owned()));
         posts.truncate(most);
         Ok(posts)
     }
