@@ -1,13 +1,14 @@
 //! The real binary: what it prints, how it ends, and with which exit code.
 #![cfg(feature = "cli")]
 
+#[path = "support/client.rs"]
+mod client;
 #[path = "support/folder.rs"]
 mod folder;
 #[path = "support/reserved.rs"]
 mod reserved;
-#[path = "support/watcher.rs"]
-mod watcher;
 
+use client::{Client, get, put};
 use folder::Folder;
 use live_likes::FileStore;
 use reserved::Reserved;
@@ -29,7 +30,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use watcher::{Peer, get, put};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_live-likes");
 
@@ -164,8 +164,8 @@ fn it_prints_one_line_with_its_address_and_the_count() {
     let folder = Folder::new();
     fs::write(folder.join("db.txt"), "16\n").unwrap();
     let (process, addr) = serve_in(&folder);
-    assert!(get(addr, "/likes").ends_with(r#"{"numLikes":16}"#));
-    assert!(put(addr).ends_with(r#"{"numLikes":17}"#));
+    assert!(get(addr, "/likes").body.ends_with(r#"{"numLikes":16}"#));
+    assert!(put(addr, "/like").body.ends_with(r#"{"numLikes":17}"#));
     process.signal(Signal::TERM);
     let ended = process.end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -181,7 +181,7 @@ fn a_signal_stops_it_within_its_time_with_every_client_told_and_every_like_saved
         let mut command = binary(&folder);
         command.args(["--addr", "127.0.0.1:0", "--request-time", "600"]);
         let (process, addr) = serve(command);
-        let mut peers: Vec<_> = (0..4).map(|_| Peer::connect(addr)).collect();
+        let mut peers: Vec<_> = (0..4).map(|_| Client::new(addr)).collect();
         let silent = TcpStream::connect(addr).unwrap();
         peers.iter_mut().for_each(|peer| (0..100).for_each(|_| peer.like()));
         while peers[0].count() < 400 {}
@@ -211,7 +211,7 @@ fn a_second_signal_ends_it_at_once() {
         let mut command = binary(&folder);
         command.args(["--addr", "127.0.0.1:0", "--stop-within", "600", "--close-within", "300"]);
         let (process, addr) = serve(command);
-        let mut peer = Peer::connect(addr);
+        let mut peer = Client::new(addr);
         peer.like();
         while peer.count() < 1 {}
         process.signal(Signal::TERM);
@@ -227,7 +227,7 @@ fn a_second_signal_ends_it_at_once() {
 fn without_a_terminal_sighup_is_ignored() {
     let folder = Folder::new();
     let (process, addr) = serve_in(&folder);
-    let mut peer = Peer::connect(addr);
+    let mut peer = Client::new(addr);
     assert_eq!(peer.count(), 0);
     process.signal(Signal::HUP);
     process.signal(Signal::HUP);
@@ -235,7 +235,7 @@ fn without_a_terminal_sighup_is_ignored() {
     assert_eq!(peer.count(), 1);
     // Nor has it begun to stop: the next signal is the first.
     process.signal(Signal::TERM);
-    assert_eq!(peer.closed(), 1001);
+    assert_eq!(peer.closed().0, 1001);
     drop(peer);
     let ended = process.end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -252,8 +252,8 @@ fn the_posts_that_may_exist_are_read_from_a_file_and_again_on_sighup() {
     let mut command = binary(&folder);
     command.args(["--addr", "127.0.0.1:0", "--db", "likes.db", "--posts", "posts.txt"]);
     let (process, addr) = serve(command);
-    let status = |post: &str| get(addr, &format!("/likes?post={post}"))[9..12].to_owned();
-    assert_eq!(["hello", "blog/1", "new", "%E2%80%AE%22"].map(status), ["200", "200", "404", "404"]);
+    let status = |post: &str| get(addr, &format!("/likes?post={post}")).status;
+    assert_eq!(["hello", "blog/1", "new", "%E2%80%AE%22"].map(status), [200, 200, 404, 404]);
     // A new pipe each time shows when it is read.
     let read_again = |text: &str| {
         fs::remove_file(&file).unwrap();
@@ -273,10 +273,10 @@ fn the_posts_that_may_exist_are_read_from_a_file_and_again_on_sighup() {
         pipe.write_all(text.as_bytes()).unwrap();
         statuses
     };
-    assert_eq!(read_again("new\n"), ["200", "404"]);
-    assert_eq!(read_again("hello\nbl\tog\n"), ["404", "200"]);
-    assert_eq!(read_again("hello\n"), ["404", "200"], "a list that is not usable changes nothing");
-    assert_eq!(read_again("hello\n"), ["200", "404"]);
+    assert_eq!(read_again("new\n"), [200, 404]);
+    assert_eq!(read_again("hello\nbl\tog\n"), [404, 200]);
+    assert_eq!(read_again("hello\n"), [404, 200], "a list that is not usable changes nothing");
+    assert_eq!(read_again("hello\n"), [200, 404]);
     process.signal(Signal::TERM);
     let ended = process.end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -302,7 +302,7 @@ fn a_closed_terminal_stops_it_gracefully() {
     let mut command = binary(&folder);
     command.args(["--addr", "127.0.0.1:0"]).stdin(inside.try_clone().unwrap()).stderr(inside);
     let (process, addr) = serve(command);
-    let mut peer = Peer::connect(addr);
+    let mut peer = Client::new(addr);
     peer.like();
     while peer.count() < 1 {}
     drop(terminal);
@@ -316,7 +316,7 @@ fn a_closed_terminal_stops_it_gracefully() {
 }
 
 /// Requests with a visitor in each place where one may be, with secrets, and with what would break a line.
-fn ask_for_the_log(addr: SocketAddr) -> Peer {
+fn ask_for_the_log(addr: SocketAddr) -> Client {
     let exchange = |request: &[u8]| {
         let mut stream = TcpStream::connect(addr).unwrap();
         stream.write_all(request).unwrap();
@@ -333,7 +333,7 @@ fn ask_for_the_log(addr: SocketAddr) -> Peer {
     assert!(exchange(format!("GET /a\"{{b}}%0a?c HTTP/1.1\r\n{fields}\r\n\r\n").as_bytes()).contains(" 404 "));
     assert!(exchange(format!("123 /{} HTTP/1.1\r\n{fields}\r\n\r\n", "x".repeat(1000)).as_bytes()).contains(" 501 "));
     assert!(exchange(b"GET /\x1b\n HTTP\r\n\r\n").starts_with("HTTP/1.1 400 "));
-    Peer::connect(addr)
+    Client::new(addr)
 }
 
 #[test]
@@ -423,7 +423,7 @@ fn each_line_of_the_log_begins_with_the_time() {
     let mut command = binary(&folder);
     command.args(["--addr", "127.0.0.1:0", "--log", "debug"]);
     let (process, addr) = serve(command);
-    assert!(get(addr, "/two words").starts_with("HTTP/1.1 400 "));
+    assert_eq!(get(addr, "/two words").status, 400);
     process.signal(Signal::TERM);
     let ended = process.end();
     let lines = log_lines(&ended.stderr);
@@ -465,17 +465,17 @@ fn what_keeps_it_from_running_is_said_and_ends_it_with_1() {
 fn a_second_process_on_one_file_is_refused_and_the_first_goes_on() {
     let folder = Folder::new();
     let (process, addr) = serve_in(&folder);
-    assert!(put(addr).ends_with(r#"{"numLikes":1}"#));
+    assert!(put(addr, "/like").body.ends_with(r#"{"numLikes":1}"#));
     let second = run(&folder, &["--addr", "127.0.0.1:0"]);
     assert_eq!((second.code, second.stdout.as_str()), (Some(1), ""));
     assert!(second.stderr.contains("another process is using it"), "{}", second.stderr);
-    assert!(put(addr).ends_with(r#"{"numLikes":2}"#));
+    assert!(put(addr, "/like").body.ends_with(r#"{"numLikes":2}"#));
 
     // Killed, it leaves no lock behind.
     process.signal(Signal::KILL);
     process.end();
     let (process, addr) = serve_in(&folder);
-    assert!(put(addr).ends_with(r#"{"numLikes":3}"#));
+    assert!(put(addr, "/like").body.ends_with(r#"{"numLikes":3}"#));
     process.signal(Signal::TERM);
     assert_eq!(process.end().code, Some(0));
 }
@@ -543,8 +543,8 @@ fn the_environment_serves_too_and_a_flag_goes_before_it() {
         .env("LIVE_LIKES_LOG", "off")
         .env("PORT", "1");
     let (process, addr) = serve(command);
-    assert!(get(addr, "/").ends_with("a page"));
-    assert!(put(addr).starts_with("HTTP/1.1 429 "));
+    assert!(get(addr, "/").body.ends_with("a page"));
+    assert_eq!(put(addr, "/like").status, 429);
     process.signal(Signal::TERM);
     let ended = process.end();
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
@@ -554,7 +554,7 @@ fn the_environment_serves_too_and_a_flag_goes_before_it() {
     command.env("PORT", "0");
     let (process, addr) = serve(command);
     assert!(addr.ip().is_unspecified() && addr.port() != 0, "a platform that sets PORT reaches no loopback address");
-    assert!(get((Ipv4Addr::LOCALHOST, addr.port()).into(), "/likes").starts_with("HTTP/1.1 200 "));
+    assert_eq!(get((Ipv4Addr::LOCALHOST, addr.port()).into(), "/likes").status, 200);
     process.signal(Signal::TERM);
     assert_eq!(process.end().code, Some(0));
 }
@@ -572,14 +572,14 @@ fn serves_without_a_voice(redirect: impl FnOnce(&Folder, &[&str]) -> Command) {
         assert!(Instant::now() < deadline, "it should listen");
         thread::yield_now();
     }
-    let mut peer = Peer::connect(addr);
+    let mut peer = Client::new(addr);
     for number in 0..10 {
         assert_eq!(peer.count(), 2 * number);
         peer.like();
         assert_eq!(peer.count(), 2 * number + 1);
-        assert!(put(addr).ends_with(&format!("{{\"numLikes\":{}}}", 2 * number + 2)));
+        assert!(put(addr, "/like").body.ends_with(&format!("{{\"numLikes\":{}}}", 2 * number + 2)));
     }
-    assert!(get(addr, "/none").starts_with("HTTP/1.1 404 "));
+    assert_eq!(get(addr, "/none").status, 404);
     process.signal(Signal::TERM);
     assert_eq!(peer.last_count_and_close_code(), (Some(20), 1001));
     drop(peer);
@@ -653,12 +653,12 @@ fn a_log_that_nobody_reads_holds_nothing_up_and_tells_later_how_much_was_dropped
     let mut command = binary(&folder);
     command.args(["--addr", "127.0.0.1:0", "--log", "debug"]).stderr(writer);
     let (process, addr) = serve(command);
-    let mut peer = Peer::connect(addr);
+    let mut peer = Client::new(addr);
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..BAD_REQUESTS / 4 {
-                    assert!(get(addr, "/two words").starts_with("HTTP/1.1 400 "));
+                    assert_eq!(get(addr, "/two words").status, 400);
                 }
             });
         }
@@ -667,7 +667,7 @@ fn a_log_that_nobody_reads_holds_nothing_up_and_tells_later_how_much_was_dropped
         assert_eq!(peer.count(), count);
         peer.like();
     }
-    assert!(get(addr, "/healthz").starts_with("HTTP/1.1 200 "));
+    assert_eq!(get(addr, "/healthz").status, 200);
 
     // Once it is read again, there are the lines that found room, then how many did not, then what is new.
     let mut log = BufReader::new(reader);
@@ -684,12 +684,12 @@ fn a_log_that_nobody_reads_holds_nothing_up_and_tells_later_how_much_was_dropped
         }
     }
     assert_eq!(kept + dropped.unwrap(), BAD_REQUESTS);
-    assert!(get(addr, "/two words").starts_with("HTTP/1.1 400 "));
+    assert_eq!(get(addr, "/two words").status, 400);
     let line = lines.next().unwrap();
     assert!(line.contains(" debug: ") && line.contains("400"), "{line}");
 
     process.signal(Signal::TERM);
-    assert_eq!(peer.closed(), 1001);
+    assert_eq!(peer.closed().0, 1001);
     drop(peer);
     assert_eq!(process.end().code, Some(0));
     let last = lines.last().unwrap();
@@ -703,7 +703,7 @@ fn a_log_that_nobody_reads_does_not_hold_up_a_stop() {
     let mut command = binary(&folder);
     command.args(["--addr", "127.0.0.1:0"]).stderr(writer);
     let (process, addr) = serve(command);
-    assert!(put(addr).ends_with(r#"{"numLikes":1}"#));
+    assert!(put(addr, "/like").body.ends_with(r#"{"numLikes":1}"#));
     process.signal(Signal::TERM);
     assert_eq!(process.end().code, Some(0));
     assert_eq!(saved(&folder), 1);
@@ -717,12 +717,12 @@ fn likes_that_can_be_saved_no_more_end_it_with_1_in_its_time() {
     let mut command = binary(&folder);
     command.args(["--addr", "127.0.0.1:0", "--db", "data/db.txt", "--stop-within", "1"]);
     let (process, addr) = serve(command);
-    let mut peer = Peer::connect(addr);
+    let mut peer = Client::new(addr);
     assert_eq!(peer.count(), 0);
     fs::rename(&data, &away).unwrap();
     peer.like();
     let deadline = Instant::now() + LONG;
-    while get(addr, "/healthz").starts_with("HTTP/1.1 200 ") {
+    while get(addr, "/healthz").status == 200 {
         assert!(Instant::now() < deadline, "it should be ill");
     }
     process.signal(Signal::TERM);
@@ -743,7 +743,7 @@ fn likes_that_were_all_refused_do_not_hold_it_up() {
     command.args(["--addr", "127.0.0.1:0", "--db", "data/db.txt", "--stop-within", "600"]);
     let (process, addr) = serve(command);
     fs::rename(&data, &away).unwrap();
-    assert!(put(addr).starts_with("HTTP/1.1 503 "));
+    assert_eq!(put(addr, "/like").status, 503);
     process.signal(Signal::TERM);
     assert_eq!(process.end().code, Some(0));
 }
@@ -755,7 +755,7 @@ fn a_new_database_is_made_under_the_umask() {
         let (process, addr) = serve(binary_after(&folder, &format!("umask {umask};"), &["--addr", "127.0.0.1:0"]));
         let made = || fs::metadata(folder.join("db.txt")).unwrap().mode() & 0o7777;
         assert_eq!(made(), mode, "umask {umask}");
-        assert!(put(addr).starts_with("HTTP/1.1 200 "));
+        assert_eq!(put(addr, "/like").status, 200);
         assert_eq!(made(), mode, "umask {umask}");
         process.signal(Signal::TERM);
         assert_eq!(process.end().code, Some(0));
@@ -796,7 +796,7 @@ fn a_file_whose_group_or_access_list_cannot_be_kept_is_open_to_fewer() {
         fs::copy(BINARY, &program).unwrap();
         let words = format!("setpriv --reuid {PROCESS} --regid {PROCESS} --groups {groups} ./live-likes");
         let (process, addr) = serve(binary_after(&folder, &format!("exec {words} --addr 127.0.0.1:0;"), &[]));
-        assert!(put(addr).ends_with(r#"{"numLikes":17}"#), "{left:?}");
+        assert!(put(addr, "/like").body.ends_with(r#"{"numLikes":17}"#), "{left:?}");
         process.signal(Signal::TERM);
         assert_eq!(process.end().code, Some(0));
         let metadata = fs::metadata(&db).unwrap();

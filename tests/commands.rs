@@ -1,14 +1,14 @@
 //! The operator's commands: what they print, what they change, and their exit codes, with a server and without one.
 #![cfg(feature = "cli")]
 
+#[path = "support/client.rs"]
+mod client;
 #[path = "support/folder.rs"]
 mod folder;
 #[path = "support/reserved.rs"]
 mod reserved;
-#[path = "support/watcher.rs"]
-#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "no change is shown beside a server of a text file"))]
-mod watcher;
 
+use client::put;
 use folder::Folder;
 use reserved::Reserved;
 use std::{
@@ -18,7 +18,6 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
     thread,
 };
-use watcher::put;
 
 /// The binary in a folder, without our environment.
 fn binary(folder: &Folder, arguments: &[&str]) -> Command {
@@ -221,7 +220,7 @@ fn a_text_file_that_a_server_has_is_read_and_not_changed() {
     let folder = Folder::new();
     fs::write(folder.join("db.txt"), "16").unwrap();
     let server = Server::start(&folder, &[]);
-    assert!(put(server.addr).ends_with(r#"{"numLikes":17}"#));
+    assert!(put(server.addr, "/like").body.ends_with(r#"{"numLikes":17}"#));
     assert_eq!(done(&folder, &["get"]), "17\n");
     assert_eq!(done(&folder, &["export"]), "post,likes\n,17\n");
     assert_eq!(done(&folder, &["backup", "copy.txt"]), "db.txt is copied to copy.txt\n");
@@ -231,7 +230,7 @@ fn a_text_file_that_a_server_has_is_read_and_not_changed() {
     assert_eq!(failed(&folder, &["delete", ""]), held);
     let told = failed(&folder, &["import", "copy.txt"]);
     assert_eq!(told, format!("cannot import `copy.txt`: {held}; nothing is imported"));
-    assert!(put(server.addr).ends_with(r#"{"numLikes":18}"#));
+    assert!(put(server.addr, "/like").body.ends_with(r#"{"numLikes":18}"#));
     drop(server);
     assert_eq!(done(&folder, &["set", "3"]), "the default counter has 3 likes in db.txt\n");
 }
@@ -398,6 +397,7 @@ fn a_field_that_is_not_utf_8_is_named() {
 #[cfg(feature = "sqlite")]
 mod on_sqlite {
     use super::*;
+    use client::{Client, get};
     use live_likes::{Change, ChangeKind, Post, StoreLimits, VisitorKey, open_admin, open_store};
     use rustix::{
         fs::OFlags,
@@ -411,7 +411,6 @@ mod on_sqlite {
         },
         time::{Duration, Instant},
     };
-    use watcher::{Peer, get};
 
     const DB: &str = "likes.db";
 
@@ -478,7 +477,7 @@ mod on_sqlite {
     fn a_running_server_shows_what_is_changed() {
         let folder = Folder::new();
         let server = Server::start(&folder, &["--db", DB]);
-        let mut peer = Peer::connect(server.addr);
+        let mut peer = Client::new(server.addr);
         assert_eq!(peer.count(), 0);
         done(&folder, &on(&["set", "16"]));
         assert_eq!(peer.count(), 16);
@@ -489,7 +488,7 @@ mod on_sqlite {
         assert_eq!(peer.count(), 0);
         let (code, _, err) = import(&folder, "post,likes\n,3\nhello,4\n", &["--db", DB]);
         assert_eq!((code, peer.count()), (0, 3), "{err}");
-        assert!(get(server.addr, "/likes?post=hello").contains(r#""numLikes":4"#));
+        assert!(get(server.addr, "/likes?post=hello").body.contains(r#""numLikes":4"#));
         assert_eq!(done(&folder, &on(&["export"])), "post,likes\nhello,4\n,3\n");
     }
 
@@ -656,9 +655,9 @@ mod on_sqlite {
             move || {
                 let mut likes = 0;
                 while !ended.load(Ordering::Relaxed) {
-                    let answer = put(addr);
+                    let answer = put(addr, "/like");
                     likes += 1;
-                    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                    assert_eq!(answer.status, 200, "{answer:?}");
                 }
                 likes
             }
@@ -667,8 +666,8 @@ mod on_sqlite {
         ended.store(true, Ordering::Relaxed);
         assert_eq!(code, 0, "{err}");
         let likes = likes.join().unwrap();
-        assert!(get(addr, "/likes").ends_with(&format!(r#"{{"numLikes":{likes}}}"#)));
-        assert!(get(addr, "/likes?post=post+49999").contains(r#""numLikes":50000"#));
+        assert!(get(addr, "/likes").body.ends_with(&format!(r#"{{"numLikes":{likes}}}"#)));
+        assert!(get(addr, "/likes?post=post+49999").body.contains(r#""numLikes":50000"#));
     }
 
     #[test]
@@ -677,9 +676,9 @@ mod on_sqlite {
         filled(&folder, &[("a", ChangeKind::Likes(3)), ("a", visitor(1, true, Some(4)))]);
         fs::set_permissions(folder.join(DB), fs::Permissions::from_mode(0o640)).unwrap();
         let server = Server::start(&folder, &["--db", DB]);
-        assert!(put(server.addr).ends_with(r#"{"numLikes":1}"#));
+        assert!(put(server.addr, "/like").body.ends_with(r#"{"numLikes":1}"#));
         assert_eq!(done(&folder, &on(&["backup", "copy.db"])), "likes.db is copied to copy.db\n");
-        assert!(put(server.addr).ends_with(r#"{"numLikes":2}"#));
+        assert!(put(server.addr, "/like").body.ends_with(r#"{"numLikes":2}"#));
         assert_eq!(fs::metadata(folder.join("copy.db")).unwrap().permissions().mode() & 0o777, 0o640);
         let told = failed(&folder, &on(&["backup", "copy.db"]));
         assert_eq!(
@@ -694,7 +693,7 @@ mod on_sqlite {
         assert!(copied.contains("\na,4,,,\n") && copied.contains("\n,1,,,\n"), "{copied}");
         drop(server);
         let served = Server::start(&folder, &["--db", "copy.db"]);
-        assert!(put(served.addr).ends_with(r#"{"numLikes":2}"#));
+        assert!(put(served.addr, "/like").body.ends_with(r#"{"numLikes":2}"#));
         assert!(folder.names().iter().all(|name| !name.ends_with(".tmp")), "{:?}", folder.names());
         assert!(folder.names().contains(&"file:uri.db?mode=memory".to_owned()));
     }
@@ -715,8 +714,8 @@ mod on_sqlite {
                     while !ended.load(Ordering::Relaxed) {
                         for post in ["first", "second"] {
                             let path = format!("/like?post={post}&visitor=visitor-{client:04}-{visitors:08}");
-                            let answer = watcher::put_at(addr, &path);
-                            assert!(answer.contains(r#""liked":true"#), "{answer}");
+                            let answer = put(addr, &path);
+                            assert!(answer.body.contains(r#""liked":true"#), "{answer:?}");
                         }
                         visitors += 1;
                         answered.fetch_add(1, Ordering::SeqCst);
@@ -749,18 +748,18 @@ mod on_sqlite {
         // Restored, it goes on from there, and knows who likes what.
         let restored = Server::start(&folder, &["--db", "copy4.db"]);
         let likes = get(restored.addr, "/likes?post=second");
-        assert!(likes.contains(&format!("{{\"numLikes\":{likes_before},")), "{likes}");
-        let again = watcher::put_at(restored.addr, "/like?post=second&visitor=visitor-0000-00000000");
-        assert!(again.contains(&format!("{{\"numLikes\":{likes_before},\"liked\":true")), "{again}");
-        let new = watcher::put_at(restored.addr, "/like?post=second&visitor=visitor-new-0123456789");
-        assert!(new.contains(&format!("{{\"numLikes\":{},", likes_before + 1)), "{new}");
+        assert!(likes.body.contains(&format!("{{\"numLikes\":{likes_before},")), "{likes:?}");
+        let again = put(restored.addr, "/like?post=second&visitor=visitor-0000-00000000");
+        assert!(again.body.contains(&format!("{{\"numLikes\":{likes_before},\"liked\":true")), "{again:?}");
+        let new = put(restored.addr, "/like?post=second&visitor=visitor-new-0123456789");
+        assert!(new.body.contains(&format!("{{\"numLikes\":{},", likes_before + 1)), "{new:?}");
     }
 
     #[test]
     fn a_change_is_shown_by_a_running_server_within_two_seconds() {
         let folder = Folder::new();
         let server = Server::start(&folder, &["--db", DB]);
-        let mut peer = Peer::connect(server.addr);
+        let mut peer = Client::new(server.addr);
         assert_eq!(peer.count(), 0);
         // The fastest of some, since a busy machine takes longer over each.
         let times = (1..=5).map(|likes| {

@@ -1414,7 +1414,7 @@ mod on_sqlite {
 
     /// A server on the database of this folder.
     fn start(folder: &Folder, limits: StoreLimits) -> (Running, Posts) {
-        let posts = Posts::with_store(SqliteStore::open(folder.file("likes.db"), limits).unwrap()).unwrap();
+        let posts = Posts::with_store(SqliteStore::open(folder.join("likes.db"), limits).unwrap()).unwrap();
         (serve(&posts, |_| ()), posts)
     }
 
@@ -1474,7 +1474,7 @@ mod on_sqlite {
         let mut client = Client::of_json(server.addr);
         client.asks(like("p", ANNA, 1));
         assert_eq!(client.asks(json!({"type": "watch", "post": "p", "visitor": ANNA}))["liked"], true);
-        let mut operator = open_admin(folder.file("likes.db"), StoreLimits::default()).unwrap();
+        let mut operator = open_admin(folder.join("likes.db"), StoreLimits::default()).unwrap();
         let post = Post::new("p").unwrap();
         operator.apply(&[Change { post, kind: ChangeKind::Delete }]).unwrap();
         let told = client.told();

@@ -46,7 +46,7 @@ fn serve(listening: live_likes::Listening) -> (live_likes::Handle, JoinHandle<Re
 #[test]
 fn one_server_listens_on_several_addresses_and_on_a_file() {
     let folder = Folder::new();
-    let (likes, path) = (folder.counter(16), folder.file("likes.sock"));
+    let (likes, path) = (folder.counter(16), folder.join("likes.sock"));
     let listening = Server::new(likes).limits(patient()).bind("127.0.0.1:0").unwrap();
     let listening = listening.and_on(Listener::bind("127.0.0.1:0").unwrap()).unwrap();
     let listening = listening.and_on(Listener::bind_unix(&path, 0o600).unwrap()).unwrap();
@@ -78,7 +78,7 @@ fn one_server_listens_on_several_addresses_and_on_a_file() {
 #[test]
 fn on_a_unix_socket_any_host_is_answered_and_only_its_own_origin_likes() {
     let folder = Folder::new();
-    let path = folder.file("likes.sock");
+    let path = folder.join("likes.sock");
     let listening = Server::new(folder.counter(16)).listen_on(Listener::bind_unix(&path, 0o600).unwrap()).unwrap();
     let (handle, running) = serve(listening);
     let status = |origin: &str| ask_unix(&path, "PUT /like", &format!("Origin: {origin}\r\n"))[9..12].to_owned();
@@ -93,7 +93,7 @@ fn on_a_unix_socket_any_host_is_answered_and_only_its_own_origin_likes() {
 fn the_file_of_a_socket_has_the_mode_that_was_asked_for() {
     let folder = Folder::new();
     for mode in [0o600, 0o660, 0o666] {
-        let path = folder.file("likes.sock");
+        let path = folder.join("likes.sock");
         let listener = Listener::bind_unix(&path, mode).unwrap();
         let file = fs::symlink_metadata(&path).unwrap();
         assert!(file.file_type().is_socket());
@@ -106,7 +106,7 @@ fn the_file_of_a_socket_has_the_mode_that_was_asked_for() {
 #[test]
 fn a_socket_that_a_server_has_left_is_replaced_and_one_that_is_listened_on_is_not() {
     let folder = Folder::new();
-    let path = folder.file("likes.sock");
+    let path = folder.join("likes.sock");
     drop(UnixListener::bind(&path).unwrap()); // as a server leaves it that is killed
     let first = Listener::bind_unix(&path, 0o600).unwrap();
     let refused = Listener::bind_unix(&path, 0o600).unwrap_err();
@@ -116,7 +116,7 @@ fn a_socket_that_a_server_has_left_is_replaced_and_one_that_is_listened_on_is_no
     UnixStream::connect(&path).expect("the first goes on");
 
     // However many wait for it.
-    let busy = folder.file("busy.sock");
+    let busy = folder.join("busy.sock");
     let listener = UnixListener::bind(&busy).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
     let _waits = UnixStream::connect(&busy).unwrap();
@@ -135,7 +135,7 @@ fn a_socket_that_a_server_has_left_is_replaced_and_one_that_is_listened_on_is_no
 #[test]
 fn no_other_file_is_ever_removed() {
     let folder = Folder::new();
-    let (path, link) = (folder.file("likes.txt"), folder.file("link"));
+    let (path, link) = (folder.join("likes.txt"), folder.join("link"));
     fs::write(&path, "16").unwrap();
     symlink(&path, &link).unwrap();
     for path in [&path, &link] {
@@ -143,7 +143,7 @@ fn no_other_file_is_ever_removed() {
         assert!(refused.to_string().contains("a file that is no socket is in the way"), "{refused}");
     }
     assert_eq!((fs::read_to_string(&path).unwrap().as_str(), fs::read_link(&link).unwrap()), ("16", path));
-    for path in [folder.file("nowhere/likes.sock"), folder.file(&"x".repeat(108)), "".into()] {
+    for path in [folder.join("nowhere/likes.sock"), folder.join("x".repeat(108)), "".into()] {
         let refused = Listener::bind_unix(&path, 0o600).unwrap_err();
         assert!(refused.to_string().contains(&format!("cannot listen on unix:{}", path.display())), "{refused}");
     }

@@ -128,7 +128,7 @@ fn prometheus_takes_the_metrics_and_the_alerts() {
     let config =
         config.split("```").next().unwrap().replace("live-likes.rules.yml", &source().join(rules).to_string_lossy());
     let folder = running::Folder::new();
-    let file = folder.file("prometheus.yml");
+    let file = folder.join("prometheus.yml");
     fs::write(&file, config).unwrap();
     has_no_complaint(run("promtool", &["check", "config", &file.to_string_lossy()], ""));
 }

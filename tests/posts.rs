@@ -140,7 +140,7 @@ fn every_row_of_the_contract_is_answered_to_the_byte() {
 #[cfg(feature = "sqlite")]
 fn every_row_of_the_contract_is_answered_so_by_a_store_in_sqlite() {
     let folder = Folder::new();
-    let posts = live_likes::Posts::open(folder.file("likes.db")).unwrap();
+    let posts = live_likes::Posts::open(folder.join("likes.db")).unwrap();
     let server = Running::serve(folder, posts.default_counter().unwrap(), |server| server);
     every_row(server.addr);
 }
@@ -520,7 +520,7 @@ fn a_visitor_counts_once_over_restarts_and_the_highest_seq_holds() {
         (3, [target("PUT", 5), target("PUT", 2)], r#"{"numLikes":0,"liked":false,"version":2}"#),
         (4, [target("PUT", 6), target("DELETE", 3)], r#"{"numLikes":1,"liked":true,"version":3}"#),
     ] {
-        let posts = live_likes::Posts::open(kept.file("likes.db")).unwrap();
+        let posts = live_likes::Posts::open(kept.join("likes.db")).unwrap();
         let likes = posts.default_counter().unwrap();
         let server = Running::serve(Folder::new(), likes.clone(), |server| server);
         for (method, target) in requests {
@@ -774,7 +774,7 @@ fn a_store_that_remembers_no_visitors_is_not_asked_to_take_a_like_back() {
 #[cfg(feature = "sqlite")]
 fn a_stranger_who_looks_at_posts_makes_none() {
     let folder = Folder::new();
-    let path = folder.file("likes.db");
+    let path = folder.join("likes.db");
     let posts = live_likes::Posts::open(&path).unwrap();
     let server = Running::serve(folder, posts.default_counter().unwrap(), |server| server);
     let mut peer = Peer::connect(server.addr);
@@ -803,7 +803,7 @@ fn a_store_that_is_full_says_so() {
     let mut limits = live_likes::StoreLimits::default();
     // The default counter is one of them.
     (limits.posts, limits.visitors) = (2, 1);
-    let store = live_likes::open_store(folder.file("likes.db"), limits).unwrap();
+    let store = live_likes::open_store(folder.join("likes.db"), limits).unwrap();
     let server = Running::serve(folder, Likes::with_store(store).unwrap(), |server| server);
     let mut taken: Vec<_> = (0..3).map(|number| ask(server.addr, "PUT", &format!("/like?post={number}"))).collect();
     taken.retain(|answer| answer.status != 200);

@@ -1,12 +1,13 @@
 //! Saved before shown, whatever the store does: counter and server with a store whose every save ends as the test says.
 
+#[path = "support/client.rs"]
+mod client;
 #[path = "support/folder.rs"]
 mod folder;
 #[path = "support/scripted.rs"]
 mod scripted;
-#[path = "support/watcher.rs"]
-mod watcher;
 
+use client::{Client, get, put};
 use folder::Folder;
 use live_likes::{Count, Error, Likes, Limits, Result, Server, Subscription};
 use scripted::{Ending, fed, memory, scripted};
@@ -17,7 +18,6 @@ use std::{
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
-use watcher::{Peer, get, put};
 
 /// Nobody should ever wait this long.
 const LONG: Duration = Duration::from_secs(60);
@@ -84,8 +84,8 @@ fn nobody_is_shown_a_count_before_it_is_saved() {
     let (likes, script) = scripted(16);
     let server = serve(&likes);
     let mut shown = subscriber(&likes);
-    let mut watching = Peer::connect(server.addr);
-    let mut liking = Peer::connect(server.addr);
+    let mut watching = Client::new(server.addr);
+    let mut liking = Client::new(server.addr);
     assert_eq!((watching.count(), liking.count()), (16, 16));
 
     // While the save hangs, everyone is shown the old count: those who watch, those who ask, those who come.
@@ -94,20 +94,20 @@ fn nobody_is_shown_a_count_before_it_is_saved() {
     assert_eq!(likes.count(), 16);
     assert_eq!(shown.next_within(Duration::ZERO), Err(RecvTimeoutError::Timeout));
     assert!(watching.has_been_sent_nothing() && liking.has_been_sent_nothing());
-    assert_eq!(Peer::connect(server.addr).count(), 16);
-    assert!(get(server.addr, "/likes").ends_with(r#"{"numLikes":16}"#));
+    assert_eq!(Client::new(server.addr).count(), 16);
+    assert!(get(server.addr, "/likes").body.ends_with(r#"{"numLikes":16}"#));
     let addr = server.addr;
-    let putting = thread::spawn(move || put(addr));
+    let putting = thread::spawn(move || put(addr, "/like"));
     until("the second like should be taken", || unsaved(&likes) == 2);
 
     script.end(Ending::Saved);
     assert_eq!((watching.count(), liking.count(), shown.next_within(LONG)), (17, 17, Ok(17)));
     assert_eq!(script.save(), 1);
-    assert!(get(server.addr, "/likes").ends_with(r#"{"numLikes":17}"#));
+    assert!(get(server.addr, "/likes").body.ends_with(r#"{"numLikes":17}"#));
     assert!(watching.has_been_sent_nothing() && !putting.is_finished());
 
     script.end(Ending::Saved);
-    assert!(putting.join().unwrap().ends_with(r#"{"numLikes":18}"#));
+    assert!(putting.join().unwrap().body.ends_with(r#"{"numLikes":18}"#));
     assert_eq!((watching.count(), liking.count(), shown.next_within(LONG)), (18, 18, Ok(18)));
     server.stop().unwrap();
 }
@@ -189,37 +189,37 @@ fn with_nothing_left_to_save_it_is_still_found_out_when_saving_works_again() {
 fn while_likes_cannot_be_saved_the_server_says_so_and_takes_none() {
     let (likes, script) = scripted(16);
     let server = serve(&likes);
-    assert!(get(server.addr, "/healthz").starts_with("HTTP/1.1 200 "));
-    let mut watching = Peer::connect(server.addr);
-    let mut late = Peer::connect(server.addr);
+    assert_eq!(get(server.addr, "/healthz").status, 200);
+    let mut watching = Client::new(server.addr);
+    let mut late = Client::new(server.addr);
     assert_eq!((watching.count(), late.count()), (16, 16));
 
     watching.like();
     assert_eq!(script.save(), 1);
     let addr = server.addr;
-    let putting = thread::spawn(move || put(addr));
+    let putting = thread::spawn(move || put(addr, "/like"));
     until("both likes should be taken", || unsaved(&likes) == 2);
     script.end(Ending::NotSaved);
     let answer = putting.join().unwrap();
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: "), "{answer}");
+    assert!(answer.status == 503 && answer.field("Retry-After").is_some(), "{answer:?}");
     assert_eq!(script.save(), 1);
 
     let health = get(addr, "/healthz");
-    assert!(health.starts_with("HTTP/1.1 503 ") && !health.contains("the disk"), "{health}");
-    let answer = put(addr);
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: "), "{answer}");
-    assert!(!answer.contains("the disk"), "what ails the server is nobody's business: {answer}");
+    assert!(health.status == 503 && !health.body.contains("the disk"), "{health:?}");
+    let answer = put(addr, "/like");
+    assert!(answer.status == 503 && answer.field("Retry-After").is_some(), "{answer:?}");
+    assert!(!answer.body.contains("the disk"), "what ails the server is nobody's business: {answer:?}");
     late.like();
-    assert_eq!(late.closed(), 1013);
+    assert_eq!(late.closed().0, 1013);
     assert!(watching.has_been_sent_nothing());
-    assert!(get(addr, "/likes").ends_with(r#"{"numLikes":16}"#));
-    assert!(get(addr, "/").starts_with("HTTP/1.1 200 "));
+    assert!(get(addr, "/likes").body.ends_with(r#"{"numLikes":16}"#));
+    assert_eq!(get(addr, "/").status, 200);
 
     script.end(Ending::Saved);
     assert_eq!(watching.count(), 17);
-    assert!(get(addr, "/healthz").starts_with("HTTP/1.1 200 "));
+    assert_eq!(get(addr, "/healthz").status, 200);
     drop(script);
-    assert!(put(addr).ends_with(r#"{"numLikes":18}"#));
+    assert!(put(addr, "/like").body.ends_with(r#"{"numLikes":18}"#));
     server.stop().unwrap();
 }
 
@@ -228,7 +228,7 @@ fn stops_for_good(ending: Ending, reason: &str) {
     let (likes, script) = scripted(16);
     let server = serve(&likes);
     let mut shown = subscriber(&likes);
-    let mut watching = Peer::connect(server.addr);
+    let mut watching = Client::new(server.addr);
     assert_eq!(watching.count(), 16);
     let saving = like_in_thread(&likes);
     assert_eq!(script.save(), 1);
@@ -246,7 +246,7 @@ fn stops_for_good(ending: Ending, reason: &str) {
     assert!(stopped(likes.flush(LONG)));
     assert!(stopped(likes.close(LONG)));
     assert_eq!((likes.count(), shown.next()), (16, None), "nothing is shown, and there is nothing more to come");
-    assert_eq!(watching.closed(), 1001);
+    assert_eq!(watching.closed().0, 1001);
     assert!(script.is_idle(), "the store is not called again");
 
     // A server that comes later sees it at once.
@@ -377,7 +377,7 @@ fn likes_of_many_clients_are_all_saved_and_shown() {
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
-                let mut peer = Peer::connect(server.addr);
+                let mut peer = Client::new(server.addr);
                 (0..LIKES).for_each(|_| peer.like());
                 let mut last = None;
                 while last < Some(CLIENTS * LIKES) {
@@ -399,16 +399,16 @@ fn past_the_largest_count_each_door_says_so() {
     let (likes, script) = scripted(u64::MAX - 1);
     drop(script);
     let server = serve(&likes);
-    let mut peer = Peer::connect(server.addr);
+    let mut peer = Client::new(server.addr);
     assert_eq!(peer.count(), u64::MAX - 1);
     peer.like();
     assert_eq!(peer.count(), u64::MAX);
-    assert!(put(server.addr).starts_with("HTTP/1.1 409 "));
-    assert!(get(server.addr, "/likes").ends_with(r#"{"numLikes":18446744073709551615}"#));
+    assert_eq!(put(server.addr, "/like").status, 409);
+    assert!(get(server.addr, "/likes").body.ends_with(r#"{"numLikes":18446744073709551615}"#));
     peer.like();
-    assert_eq!(peer.closed(), 1008);
+    assert_eq!(peer.closed().0, 1008);
     assert!(matches!(likes.like(), Err(Error::Full)));
-    assert!(get(server.addr, "/healthz").starts_with("HTTP/1.1 200 "));
+    assert_eq!(get(server.addr, "/healthz").status, 200);
     server.stop().unwrap();
 }
 
@@ -462,8 +462,8 @@ fn a_save_that_hangs_is_told_to_those_who_wait_and_refuses_further_likes_until_i
     assert!(matches!(told, Error::NotSaved(_)), "the store has not been given this one: {told}");
     assert!(matches!(likes.like(), Err(Error::NotSaved(_))));
     assert!(matches!(likes.health(), Err(Error::NotSaved(_))));
-    assert!(get(server.addr, "/healthz").starts_with("HTTP/1.1 503 "));
-    assert!(put(server.addr).starts_with("HTTP/1.1 503 "));
+    assert_eq!(get(server.addr, "/healthz").status, 503);
+    assert_eq!(put(server.addr, "/like").status, 503);
 
     script.end(Ending::Saved);
     until("it should be well again", || likes.health().is_ok());
@@ -577,8 +577,8 @@ fn a_log_that_is_stuck_stops_neither_counts_nor_joins_nor_health() {
     assert_eq!(likes.count(), 16);
     assert!(likes.health().is_err());
     assert_eq!(subscriber(&likes).next_within(Duration::ZERO), Err(RecvTimeoutError::Timeout));
-    assert_eq!(Peer::connect(server.addr).count(), 16);
-    assert!(get(server.addr, "/healthz").starts_with("HTTP/1.1 503 "));
+    assert_eq!(Client::new(server.addr).count(), 16);
+    assert_eq!(get(server.addr, "/healthz").status, 503);
     drop((held, script));
     assert_eq!(likes.flush(LONG).unwrap(), 17);
     server.stop().unwrap();

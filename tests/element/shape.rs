@@ -212,8 +212,8 @@ fn a_refused_like_is_taken_back_told_of_and_can_be_given_again(browser: &Browser
 
 fn a_post_that_may_not_exist_is_told_of_in_the_server_s_words(browser: &Browser) {
     let folder = crate::running::Folder::new();
-    std::fs::write(folder.file("posts"), "/2026/*\n").expect("a list");
-    let list = live_likes::AllowedPosts::open(folder.file("posts")).expect("a list");
+    std::fs::write(folder.join("posts"), "/2026/*\n").expect("a list");
+    let list = live_likes::AllowedPosts::open(folder.join("posts")).expect("a list");
     let site = Site::with(|server, origin| server.allow_origin(origin).allow_posts(list));
     let page = site.page("/", "<live-likes post=\"/2025/\"></live-likes><live-likes post=\"/2026/\"></live-likes>");
     let window = browser.window();

@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use crate::running::PATIENCE;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -11,6 +10,9 @@ use std::{
 use tungstenite::{
     Error, Message, WebSocket, client::IntoClientRequest, error::ProtocolError, http::HeaderValue, protocol::Role,
 };
+
+/// Longer than anything takes that is to happen at all, also on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An answer, as it came.
 #[derive(Clone, Debug)]
@@ -74,6 +76,10 @@ pub fn ask(addr: SocketAddr, method: &str, target: &str, fields: &[(&str, &str)]
 
 pub fn get(addr: SocketAddr, target: &str) -> Answer {
     ask(addr, "GET", target, &[])
+}
+
+pub fn put(addr: SocketAddr, target: &str) -> Answer {
+    ask(addr, "PUT", target, &[])
 }
 
 /// A handshake that is right in all it is not told otherwise, and the answer to it, where that is no 101.
@@ -226,6 +232,25 @@ impl Client {
                 Message::Pong(payload) if payload == "settled" => return,
                 Message::Close(frame) => panic!("a pong was to come, not a close: {frame:?}"),
                 _ => {}
+            }
+        }
+    }
+
+    /// Whether nothing comes before the answer to a ping that is sent now.
+    pub fn has_been_sent_nothing(&mut self) -> bool {
+        self.socket.send(Message::Ping("?".into())).unwrap();
+        matches!(self.socket.read().unwrap(), Message::Pong(_))
+    }
+
+    /// Reads on until the server closes: the last count before that, if one comes, and the code.
+    #[track_caller]
+    pub fn last_count_and_close_code(&mut self) -> (Option<u64>, u16) {
+        let mut last = None;
+        loop {
+            match self.socket.read().unwrap() {
+                Message::Text(text) => last = Some(text.parse().unwrap()),
+                Message::Close(frame) => return (last, frame.unwrap().code.into()),
+                other => panic!("a count or a close frame was to come, not {other:?}"),
             }
         }
     }

@@ -22,10 +22,10 @@ pub struct Process {
 impl Process {
     pub fn start(count: u64, flags: &[&str]) -> Self {
         let folder = Folder::new();
-        fs::write(folder.file("db.txt"), count.to_string()).unwrap();
+        fs::write(folder.join("db.txt"), count.to_string()).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_live-likes"))
             .args(["--addr", "127.0.0.1:0", "--db"])
-            .arg(folder.file("db.txt"))
+            .arg(folder.join("db.txt"))
             .args(flags)
             .stdout(Stdio::piped())
             .spawn()

@@ -2,13 +2,13 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+#[path = "folder.rs"]
+mod folder;
+
+pub use folder::Folder;
 use live_likes::{Handle, Likes, Limits, Result, Server};
 use std::{
-    fs,
     net::SocketAddr,
-    path::PathBuf,
-    process,
-    sync::atomic::{AtomicUsize, Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -22,43 +22,6 @@ pub fn patient() -> Limits {
     (limits.request_time, limits.keep_alive, limits.write_deadline) = (10 * PATIENCE, 10 * PATIENCE, 10 * PATIENCE);
     (limits.ping_after, limits.pong_within, limits.stop_within) = (10 * PATIENCE, 10 * PATIENCE, 10 * PATIENCE);
     limits
-}
-
-/// A folder that is removed when this is dropped.
-pub struct Folder {
-    path: PathBuf,
-}
-
-impl Folder {
-    pub fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("live-likes-test-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        let _ = fs::remove_dir_all(&path); // left by a process that was killed, and had the same number
-        fs::create_dir(&path).unwrap();
-        Self { path }
-    }
-
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
-    }
-
-    /// A counter of so many likes, in this folder's `db.txt`.
-    pub fn counter(&self, count: u64) -> Likes {
-        fs::write(self.file("db.txt"), count.to_string()).unwrap();
-        Likes::open(self.file("db.txt")).unwrap()
-    }
-
-    /// What a process that comes after a power cut would find.
-    pub fn saved(&self) -> u64 {
-        fs::read_to_string(self.file("db.txt")).unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
 }
 
 /// A server that runs until this is dropped.
