@@ -204,7 +204,10 @@ class Kept:
 
     def read(self, database):
         """The posts by name and the visitors by post and key, once the database is in itself as it should be."""
-        found = database.execute("PRAGMA integrity_check").fetchall()
+        try:
+            found = database.execute("PRAGMA integrity_check").fetchall()
+        except sqlite3.DatabaseError as problem:
+            found = problem
         check(found == [("ok",)], "the database is damaged:", found)
         posts = {}
         for name, number, likes, visitors, anonymous, version in database.execute(
