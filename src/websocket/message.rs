@@ -19,16 +19,23 @@ pub(crate) const SEQ_END: u64 = 1 << 53;
 ///
 /// # Errors
 ///
-/// 1008 if it says anything else.
+/// 1008 if it says anything else, or whose like it is, which is for those who have agreed on one.
 pub(crate) fn parse_like(text: &str) -> Result<(), Refusal> {
     // JSON's white space, RFC 8259 section 2. What a browser makes of the object needs no parser.
     if matches!(text.trim_matches([' ', '\t', '\n', '\r']), "like" | r#"{"type":"like"}"#) {
         return Ok(());
     }
-    match Fields::parse(text).and_then(|fields| fields.text("type").ok().flatten()) {
-        Some(kind) if kind == "like" => Ok(()),
-        _ => Err(Refusal::new(code::POLICY_VIOLATION, r#"expected {"type":"like"}"#)),
+    let fields = Fields::parse(text).filter(|fields| fields.text("type").ok().flatten().as_deref() == Some("like"));
+    let fields = fields.ok_or_else(|| bad(r#"{"type":"like"}"#))?;
+    // Who says these takes this for the other dialect. It would be a like of another post than is meant, or by nobody.
+    match ["post", "visitor", "seq"].into_iter().find(|key| fields.0.contains_key(*key)) {
+        Some(key) => Err(bad(&format!("the subprotocol live-likes for \"{key}\""))),
+        None => Ok(()),
     }
+}
+
+fn bad(expected: &str) -> Refusal {
+    Refusal::new(code::POLICY_VIOLATION, format!("expected {expected}"))
 }
 
 /// What a client says that has agreed on the subprotocol.
@@ -63,7 +70,6 @@ impl ClientMessage {
     ///
     /// 1008 if it is no object of these types, or one of the values above is of another type or out of its range.
     pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
-        let bad = |expected: &str| Refusal::new(code::POLICY_VIOLATION, format!("expected {expected}"));
         let fields = Fields::parse(text).ok_or_else(|| bad("a JSON object"))?;
         let kind = match fields.text("type").ok().flatten().as_deref() {
             Some("watch") => Kind::Watch,
@@ -164,6 +170,15 @@ mod tests {
         ] {
             let refusal = parse_like(text).unwrap_err();
             assert_eq!((refusal.code, &*refusal.reason), (1008, r#"expected {"type":"like"}"#), "{text}");
+        }
+    }
+
+    #[test]
+    fn of_a_bare_client_a_like_of_another_post_or_of_a_visitor_is_refused() {
+        for key in ["post", "visitor", "seq"] {
+            let refusal = parse_like(&format!(r#"{{"type":"like","{key}":7}}"#)).unwrap_err();
+            let expected = format!("expected the subprotocol live-likes for \"{key}\"");
+            assert_eq!((refusal.code, &*refusal.reason), (1008, &*expected));
         }
     }
 
