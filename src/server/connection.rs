@@ -126,6 +126,8 @@ fn answer_requests(
         let bytes = response.encode(head_only, keep_alive, SystemTime::now());
         log(peer.source, response.status, &bytes);
         write(&bytes)?;
+        // A proxy keeps its connection for whoever comes next.
+        peer.place = None;
         if !keep_alive {
             close_in_stages(stream, due_in(state.limits.close_within));
             return Ok(Then::End);
@@ -148,8 +150,8 @@ fn refused(state: &State, peer: &Peer<'_>, refusal: &Refusal, request: Option<Bo
     response
 }
 
-/// Finds out who sent a request, and takes a place for one that a proxy passes on: until the next, or while what comes of
-/// it is shown. Any other peer has had a place since it came.
+/// Finds out who sent a request, and takes a place for one that a proxy passes on: until it is answered, or while what
+/// comes of it is shown. Any other peer has had a place since it came.
 #[inline(never)] // as above
 fn place(
     state: &State,
@@ -158,7 +160,6 @@ fn place(
     request: &mut Request,
     peer: &mut Peer<'_>,
 ) -> Result<(), Refusal> {
-    peer.place = None;
     let client = state.proxies.client(stream.peer(), &request.fields);
     peer.source = client.source;
     (request.forwarded_host, request.scheme) = (client.host, client.scheme);
