@@ -275,7 +275,6 @@ impl Outbox {
         if let Some((mind, visitor)) = mind {
             visitor.note(mind);
         }
-        slot.newest = newest;
         if !slot.begun {
             return 0;
         }

@@ -4,7 +4,10 @@
 //! stop short of what the system allows, whatever the limit says. An eighth is kept for everything else: the store's
 //! files, refused connections and those to the metrics, the threads of a fan-out, threads that are just ending.
 
-use crate::limits::Limits;
+use crate::{
+    limits::Limits,
+    server::process::{field, read},
+};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
 
@@ -20,8 +23,8 @@ const HEAP: u64 = 64 << 20;
 /// How many connections fit into what the system allows, and what that is.
 type Fit = (u64, String);
 
-/// Connections, with a thread of such a stack each, that fit into what the system allows, besides those that are held. Where these are fewer than the
-/// limit, it is logged what to raise.
+/// Connections, with a thread of such a stack each, that fit into what the system allows, besides those that are held.
+/// Where these are fewer than the limit, it is logged what to raise.
 pub(crate) fn capacity(limits: &Limits, stack: usize, held: usize) -> usize {
     let each = (2 * stack + limits.head_bytes + limits.message_bytes) as u64;
     let more_heaps = "ulimit -v; MALLOC_ARENA_MAX=2 saves some of it";
@@ -57,10 +60,8 @@ fn maps() -> Option<Fit> {
 /// Under a limit of memory of which the process uses what `/proc/self/status` says, and will use so many heaps.
 fn memory(limit: Resource, name: &str, used: &str, each: u64, heaps: u64) -> Option<Fit> {
     let limit = getrlimit(limit).current?;
-    let status = read("/proc/self/status");
-    let used: Option<u64> =
-        status.lines().find_map(|line| line.strip_prefix(used)?.trim().strip_suffix(" kB")?.parse().ok());
-    let free = free(limit, used.unwrap_or(0) * 1024, 64 << 20);
+    let used = field(&read("/proc/self/status"), used).unwrap_or(0) * 1024;
+    let free = free(limit, used, 64 << 20);
     // Each thread has a heap of its own, until there are as many as there may be.
     let fit = (free.saturating_sub(heaps * HEAP) / each).max(heaps.min(free / (HEAP + each)));
     Some((fit, format!("a process may have {limit} bytes of memory ({name})")))
@@ -80,11 +81,6 @@ fn heaps() -> u64 {
 fn free(limit: u64, used: u64, kept: u64) -> u64 {
     let free = limit.saturating_sub(used);
     free - (free / 8).max(kept).min(free / 2)
-}
-
-/// A file of the system's, empty where there is none.
-pub(crate) fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the system says of this process: its memory, its descriptors and its threads, and how many there may be.
 
-use crate::{metrics::Process, server::capacity::read};
+use crate::metrics::Process;
 use rustix::{
     process::{Resource, getrlimit, getuid},
     time::{ClockId, clock_gettime},
@@ -21,8 +21,13 @@ pub(crate) fn process() -> Process {
     }
 }
 
-/// A number of `/proc/self/status`.
-fn field(status: &str, name: &str) -> Option<u64> {
+/// A file of the system's, empty where there is none.
+pub(crate) fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// A number of `/proc/self/status`; of memory, in KiB.
+pub(crate) fn field(status: &str, name: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix(name)?.split_ascii_whitespace().next()?.parse().ok())
 }
 

@@ -7,14 +7,11 @@
 use crate::{
     http::Refusal,
     http::request::{Content, Request},
-    store::change::Post,
+    store::change::{LARGEST, Post},
 };
 use percent_encoding::percent_decode;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-
-/// The first number that not every reader of JSON reads as it is.
-const NUMBERS_END: u64 = 1 << 53;
 
 /// How many of the most liked posts may be asked for.
 const LONGEST_TOP: u64 = 100;
@@ -99,7 +96,7 @@ impl Parameters {
             }
             "visitor" => self.visitor.replace(value).is_none(),
             "back" => self.back.replace(value).is_none(),
-            "seq" => self.seq.replace(number("seq", &value, 0, NUMBERS_END - 1)?).is_none(),
+            "seq" => self.seq.replace(number("seq", &value, 0, LARGEST)?).is_none(),
             "top" => self.top.replace(number("top", &value, 1, LONGEST_TOP)? as usize).is_none(),
             _ => true,
         };

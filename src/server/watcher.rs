@@ -2,14 +2,18 @@
 
 use crate::{
     error::Error,
-    likes::{Answer, Registration, dialect::text_frame, outbox::Outbox},
+    likes::{
+        Answer, Registration,
+        dialect::text_frame,
+        outbox::Outbox,
+        sync::{Arc, Condvar, Mutex, lock, wait},
+    },
     metrics::Refusals,
     server::peer::{LikeRefusal, Peer},
     server::state::State,
     store::change::{ChangeKind, Count, Post, VisitorKey},
     websocket::{ClientMessage, Handler, Kind, Message, Refusal, code},
 };
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Changes of one connection that may be without an answer. Past it the connection is not read until one is given.
 const MOST_UNANSWERED: usize = 64;
@@ -153,17 +157,19 @@ struct Unanswered {
 
 impl Unanswered {
     fn add(&self) {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *lock(&self.count) += 1;
     }
 
     fn remove(&self) {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        *lock(&self.count) -= 1;
         self.given.notify_one();
     }
 
     /// Waits until there are few enough. A save that hangs is answered too, so that this ends.
     fn wait(&self) {
-        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.given.wait_while(count, |count| *count >= MOST_UNANSWERED));
+        let mut count = lock(&self.count);
+        while *count >= MOST_UNANSWERED {
+            count = wait(&self.given, count);
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::{
     change::{Change, ChangeKind, Count, Outcome, Post, Refused},
     kind_of,
     permissions::Permissions,
-    text::{FileStore, beside, folder_of, follow, read, remove_if_there},
+    text::{FileStore, beside, folder_of, follow, read, remove_if_there, sync_folder},
 };
 use crate::error::{Error, Result};
 use std::{
@@ -196,11 +196,7 @@ pub(super) fn copy_to(new: &Path, store: &Path, write: impl FnOnce(&Path) -> Res
             permissions.give_to(&file).map_err(told)?;
         }
         file.sync_all().and_then(|()| fs::rename(&temporary, new)).map_err(told)?;
-        match File::open(folder_of(new)).and_then(|folder| folder.sync_all()) {
-            // EINVAL: the file system knows no `fsync` of a folder, and offers nothing in its place.
-            Err(e) if e.kind() != io::ErrorKind::InvalidInput => Err(told(e)),
-            _ => Ok(()),
-        }
+        File::open(folder_of(new)).and_then(|folder| sync_folder(&folder)).map(drop).map_err(told)
     };
     put().map_err(|problem| {
         let _ = remove_if_there(&temporary);

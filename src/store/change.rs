@@ -3,6 +3,10 @@
 use sha1::{Digest, Sha1};
 use std::{fmt, sync::Arc};
 
+/// The largest `seq`, and the largest count and version of a store of many posts: the largest whole number that every
+/// reader of JSON reads as it is.
+pub(crate) const LARGEST: u64 = (1 << 53) - 1;
+
 /// Bytes of a post's name.
 const LONGEST_POST: usize = 200;
 
@@ -72,8 +76,8 @@ impl fmt::Debug for Post {
 pub struct Count {
     /// How many likes.
     pub likes: u64,
-    /// Rises with each change of any post of the store, by one for each like. 0 of a post that was never changed. Of two counts of one post, that with
-    /// the higher version is the newer one.
+    /// Rises with each change of any post of the store, by one for each like. 0 of a post that was never changed. Of two
+    /// counts of one post, that with the higher version is the newer one.
     pub version: u64,
 }
 

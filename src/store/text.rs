@@ -152,15 +152,11 @@ impl FileStore {
     /// and a second try proves nothing, since the kernel may have dropped what it could not write.
     fn make_durable(&self, folder: &File) -> Result<(), String> {
         let path = self.folder.display();
-        match folder.sync_all() {
-            // EINVAL: the file system knows no `fsync` of a folder, and offers nothing in its place.
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
-                let said = || log::warn!("a power cut may take likes back: `{path}` cannot be made durable: {e}");
-                self.warned.call_once(said);
-                Ok(())
-            }
-            result => result.map_err(|e| format!("failed to make durable `{path}`: {e}")),
+        if let Some(e) = sync_folder(folder).map_err(|e| format!("failed to make durable `{path}`: {e}"))? {
+            let said = || log::warn!("a power cut may take likes back: `{path}` cannot be made durable: {e}");
+            self.warned.call_once(said);
         }
+        Ok(())
     }
 }
 
@@ -238,6 +234,15 @@ pub(super) fn folder_of(file: &Path) -> &Path {
     match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+/// Makes durable what was done in a folder. Returns what a file system says (EINVAL) that knows no `fsync` of a folder,
+/// and offers nothing in its place.
+pub(super) fn sync_folder(folder: &File) -> io::Result<Option<io::Error>> {
+    match folder.sync_all() {
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(Some(e)),
+        result => result.map(|()| None),
     }
 }
 

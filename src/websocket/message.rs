@@ -5,15 +5,15 @@
 //! `live-likes` says objects of several types. Keys that are not known are ignored; of a key that stands twice the last
 //! counts, as in a browser. What is ignored is skipped without recursion, so a message of any depth costs no stack.
 
-use crate::websocket::refusal::{Refusal, code};
+use crate::{
+    store::change::LARGEST,
+    websocket::refusal::{Refusal, code},
+};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
 /// Bytes of a `ref`, by which a client knows the answer to what it said.
 const LONGEST_REF: usize = 64;
-
-/// A number of a visitor's change is below this one: JavaScript knows no larger whole number exactly.
-pub(crate) const SEQ_END: u64 = 1 << 53;
 
 /// Whether a client that has agreed on no subprotocol says that it likes.
 ///
@@ -80,7 +80,7 @@ impl ClientMessage {
             _ => return Err(bad("a \"type\": watch, unwatch, like, unlike or ping")),
         };
         let text = |key: &'static str| fields.text(key).map_err(|()| bad(&format!("a string as \"{key}\"")));
-        let number = |seq: &&RawValue| serde_json::from_str(seq.get()).ok().filter(|seq| *seq < SEQ_END);
+        let number = |seq: &&RawValue| serde_json::from_str(seq.get()).ok().filter(|seq| *seq <= LARGEST);
         let seq = fields.0.get("seq").map(|seq| number(seq).ok_or_else(|| bad("a whole number below 2^53 as \"seq\"")));
         let (seq, reference) = (seq.transpose()?, text("ref")?);
         if reference.as_ref().is_some_and(|reference| reference.len() > LONGEST_REF) {
@@ -206,7 +206,7 @@ mod tests {
             expected.watching = true;
             assert_eq!(read(&format!(r#"{{"watching":true,"type":"{name}"}}"#)), expected);
         }
-        assert_eq!(read(r#"{"type":"unlike","seq":9007199254740991}"#).seq, Some(SEQ_END - 1));
+        assert_eq!(read(r#"{"type":"unlike","seq":9007199254740991}"#).seq, Some(LARGEST));
         assert_eq!(read(r#"{"type":"like","type":"unlike"}"#).kind, Kind::Unlike, "the last counts");
     }
 

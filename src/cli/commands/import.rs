@@ -1,6 +1,6 @@
 //! `import`: what `export` has printed, by many lines at a time.
 
-use super::{Invocation, Problem, export::COLUMNS, say, some};
+use super::{Invocation, Problem, digits, export::COLUMNS, say, some};
 use csv::ByteRecord;
 use live_likes::{Admin, Change, ChangeKind, Error, NotApplied, Post, Refused, VisitorKey};
 use std::{
@@ -179,11 +179,6 @@ impl Records {
         self.unfinished = Some(post.clone());
         Ok(Change { post, kind: ChangeKind::Visitor { visitor, liked, seq } })
     }
-}
-
-/// A number without a sign, which `parse` takes.
-fn digits(text: &str) -> Option<u64> {
-    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn key(text: &str) -> Option<VisitorKey> {

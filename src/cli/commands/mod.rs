@@ -14,6 +14,7 @@ use std::{
     fmt::Display,
     io::{self, Write, stdout},
     path::Path,
+    str::FromStr,
 };
 
 /// A command.
@@ -126,8 +127,8 @@ pub(super) const COMMANDS: &[Command] = &[
         more: "FILE is what `export` has printed, with visitors or without, or a text file with one number, which is that\n\
                of the default counter; `-` is standard input. A count becomes the one in FILE, and others stay: it may be\n\
                imported again, whole, after a break. A visitor of whom the store knows a later change stays the same.\n\n\
-               It is done by 10,000 lines at a time, in Redis by 100. Of these, all are imported or, if one is wrong, none; that one is\n\
-               named, and the import ends. A database that does not exist is created.",
+               It is done by 10,000 lines at a time, in Redis by 100. Of these, all are imported or, if one is wrong,\n\
+               none; that one is named, and the import ends. A database that does not exist is created.",
         flags: CHANGE,
         run: import::run,
     },
@@ -228,10 +229,13 @@ fn post(name: &str) -> Result<Post, Problem> {
     Post::new(name).map_err(|e| Problem::Usage(e.to_string()))
 }
 
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
-    // `parse` takes a plus sign.
-    let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
-    number.ok_or_else(|| Problem::Usage(format!("invalid number `{text}`: a whole number is expected")))
+fn number<T: FromStr>(text: &str) -> Result<T, Problem> {
+    digits(text).ok_or_else(|| Problem::Usage(format!("invalid number `{text}`: a whole number is expected")))
+}
+
+/// A number without a sign, which `parse` takes.
+fn digits<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Prints a line. A stream that is closed or full is a problem, for the line is all that was asked for.

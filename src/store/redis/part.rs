@@ -6,7 +6,7 @@ use super::{
 };
 use crate::store::{
     Step, StoreLimits,
-    change::{BatchId, Change, ChangeKind, Count, Outcome, Post, Refused, VisitorKey},
+    change::{BatchId, Change, ChangeKind, Count, LARGEST, Outcome, Post, Refused, VisitorKey},
 };
 use redis::{Cmd, ErrorKind, RedisError, cmd};
 use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
@@ -14,9 +14,6 @@ use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 /// Changes of one call of the script, and posts, at most: Redis does nothing else meanwhile.
 pub(super) const MOST_CHANGES: usize = 200;
 pub(super) const MOST_POSTS: usize = 100;
-
-/// The largest `seq` that is kept: the largest whole number that every reader of JSON reads as it is.
-const MOST_SEQ: u64 = (1 << 53) - 1;
 
 /// A part of a batch.
 pub(super) struct Part<'c> {
@@ -146,7 +143,7 @@ pub(super) fn apply(
                 ChangeKind::Set(likes) => request.arg("s").arg(likes).arg(""),
                 ChangeKind::Delete => request.arg("d").arg("").arg(""),
                 ChangeKind::Visitor { visitor, liked, seq } => {
-                    let seq = seq.map(|seq| seq.min(MOST_SEQ).to_string()).unwrap_or_default();
+                    let seq = seq.map(|seq| seq.min(LARGEST).to_string()).unwrap_or_default();
                     request.arg(if *liked { "+" } else { "-" }).arg(&visitor.0).arg(seq)
                 }
             };

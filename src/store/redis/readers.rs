@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     store::{
         Reader,
-        change::{Count, Post, VisitorKey},
+        change::{Count, LARGEST, Post, VisitorKey},
         pool::Pool,
     },
 };
@@ -133,7 +133,7 @@ impl Reader for Readers {
             let posts = top.into_iter().map(|(member, likes)| {
                 let (inverted, name) = member.split_at_checked(16).ok_or_else(|| damaged("the top"))?;
                 let inverted: u64 = inverted.parse().map_err(|_| damaged("the top"))?;
-                let version = ((1 << 53) - 1_u64).saturating_sub(inverted).max(floor.unwrap_or_default());
+                let version = LARGEST.saturating_sub(inverted).max(floor.unwrap_or_default());
                 Ok((Post::kept(name), Count { likes: likes as u64, version }))
             });
             posts.collect()

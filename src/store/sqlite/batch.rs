@@ -3,13 +3,10 @@
 use super::rows::{self, PostRow};
 use crate::store::{
     StoreLimits,
-    change::{BatchId, Change, ChangeKind, Outcome, Post, Refused, VisitorKey},
+    change::{BatchId, Change, ChangeKind, LARGEST, Outcome, Post, Refused, VisitorKey},
 };
 use rusqlite::{Connection, Result};
 use std::collections::HashMap;
-
-/// The largest count, version and `seq`: the largest whole number that every reader of JSON reads as it is.
-const MOST: u64 = (1 << 53) - 1;
 
 /// Whether a batch is the last that was applied.
 pub(super) fn is_last(connection: &Connection, batch: BatchId) -> Result<bool> {
@@ -58,7 +55,7 @@ impl Applying<'_> {
         let outcome = match change.kind {
             ChangeKind::Likes(likes) => self.like(&change.post, &mut row, likes),
             ChangeKind::Visitor { visitor, liked, seq } => {
-                self.change_mind(&change.post, &mut row, &visitor, liked, seq.map(|seq| seq.min(MOST)))
+                self.change_mind(&change.post, &mut row, &visitor, liked, seq.map(|seq| seq.min(LARGEST)))
             }
             ChangeKind::Set(likes) => self.set(&change.post, &mut row, likes),
             ChangeKind::Delete => self.delete(&mut row),
@@ -126,7 +123,7 @@ impl Applying<'_> {
         let Some(anonymous) = likes.checked_sub(row.visitors) else {
             return Ok(Outcome::Refused(Refused::BelowVisitors));
         };
-        if likes > MOST || !self.has_room(row, 0) {
+        if likes > LARGEST || !self.has_room(row, 0) {
             return Ok(Outcome::Refused(Refused::Likes));
         }
         if !self.keep(post, row)? {
@@ -150,7 +147,7 @@ impl Applying<'_> {
 
     /// Whether a post can have so many likes more, and the versions that go with them.
     fn has_room(&self, row: &PostRow, likes: u64) -> bool {
-        let fits = |number: u64, more| number.checked_add(more).is_some_and(|sum| sum <= MOST);
+        let fits = |number: u64, more| number.checked_add(more).is_some_and(|sum| sum <= LARGEST);
         fits(row.count().likes, likes) && fits(self.version, likes.max(1))
     }
 

@@ -3,7 +3,7 @@
 //! The header is judged before SQLite opens the file: that alone may write to it, where another program has died and
 //! left a journal.
 
-use crate::store::text::{beside, folder_of, is_there, remove_if_there};
+use crate::store::text::{beside, folder_of, is_there, remove_if_there, sync_folder};
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 use std::{
     fmt::Display,
@@ -129,11 +129,8 @@ pub(super) fn make_durable(connection: &Connection, file: &Path) -> Result<(), S
     // What was noted for the server before this one goes. That is written, and so synced, also where there is nothing.
     connection.execute("DELETE FROM edits", []).map_err(describe)?;
     // The names of the file and its log. SQLite does that too, but does not tell if it fails.
-    match File::open(folder_of(file)).and_then(|folder| folder.sync_all()) {
-        // EINVAL: the file system knows no `fsync` of a folder, and offers nothing in its place.
-        Err(e) if e.kind() != io::ErrorKind::InvalidInput => Err(format!("cannot make its folder durable: {e}")),
-        _ => Ok(()),
-    }
+    let synced = File::open(folder_of(file)).and_then(|folder| sync_folder(&folder));
+    synced.map(drop).map_err(|e| format!("cannot make its folder durable: {e}"))
 }
 
 /// What a database is refused with.
