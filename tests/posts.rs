@@ -629,6 +629,9 @@ fn only_posts_in_the_list_exist() {
     refused(server.addr, "GET", "/likes?post=gone", 404, "there is no such post");
     let top = r#"{"posts":[{"post":"blog","numLikes":1,"version":5},{"post":"hello","numLikes":1,"version":1}]}"#;
     assert_eq!(told(server.addr, "GET", "/likes?top=10"), top);
+    allowed.replace(&AllowedPosts::new(["hello"]).unwrap());
+    let top = r#"{"posts":[{"post":"hello","numLikes":1,"version":1}]}"#;
+    assert_eq!(told(server.addr, "GET", "/likes?top=1"), top, "the first of those in the list");
     // Who watches goes on to, but likes it no more.
     peer.send(text(LIKE));
     let closed = peer.closed();

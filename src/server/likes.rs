@@ -32,9 +32,8 @@ fn try_counts(state: &State, request: &Request) -> Result<Response, Problem> {
         if !parameters.posts.is_empty() || parameters.visitor.is_some() {
             return Err(Refusal::bad("`top` is not expected together with `post` or `visitor`").into());
         }
-        let mut top = state.posts.top(most)?;
-        state.keep_allowed(&mut top);
-        return Ok(several(top.into_iter().map(|(post, count)| (post, count, None))));
+        let top = state.top(most)?.into_iter();
+        return Ok(several(top.map(|(post, count)| (post, count, None))));
     }
     let one = parameters.posts.len() <= 1;
     let has_visitor = parameters.visitor.is_some();

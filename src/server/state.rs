@@ -33,6 +33,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+/// Posts that are looked through for the most liked ones of those that may exist.
+const MOST_READ: usize = 10_000;
+
 /// What all connections of a server share.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -114,10 +117,20 @@ impl State {
         }
     }
 
-    /// Leaves out the posts that may not exist.
-    pub(crate) fn keep_allowed(&self, posts: &mut Vec<(Post, Count)>) {
-        if let Some(allowed) = &self.allowed {
-            allowed.filter(posts);
+    /// The most liked posts of those that may exist.
+    pub(crate) fn top(&self, most: usize) -> Result<Vec<(Post, Count)>, Error> {
+        let Some(allowed) = &self.allowed else { return self.posts.top(most) };
+        // Others may be kept from before there was such a list, and be liked more.
+        let mut read = most;
+        loop {
+            let mut top = self.posts.top(read)?;
+            let is_all = top.len() < read || read >= MOST_READ;
+            allowed.filter(&mut top);
+            if top.len() >= most || is_all {
+                top.truncate(most);
+                return Ok(top);
+            }
+            read *= 10;
         }
     }
 
