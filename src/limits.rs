@@ -78,6 +78,8 @@ pub struct Limits {
     /// Posts that one client may watch. Default 100; past it status 429. From 1 to 100,000.
     pub posts_per_client: usize,
     /// Likes that one connection may send. Unlimited by default; past it close code 1008, or 429 over HTTP.
+    ///
+    /// Over HTTP, a proxy sends those of many clients over one connection.
     pub likes_per_connection: Option<u64>,
     /// Likes a second that one address may send (an IPv6 /64 counts as one), at least 1. Unlimited by
     /// default; past it close code 1008, or 429 over HTTP. A burst of up to one second's worth passes.
