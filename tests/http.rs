@@ -460,6 +460,19 @@ fn head_has_the_head_of_get_and_no_body() {
         assert_eq!(without_date(&head), without_date(&get), "{path}");
         assert!(!get.body.is_empty());
     }
+    for (fields, status) in [
+        ("Host: a b\r\n\r\n", 400),
+        ("Host: localhost\r\nExpect: more\r\n\r\n", 417),
+        ("Host: localhost\r\nContent-Length: 99999999\r\n\r\n", 413),
+        ("Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+        ("Host: localhost\n", 400),
+    ] {
+        let mut peer = site.connect();
+        peer.send(format!("\r\nHEAD /likes HTTP/1.1\r\n{fields}"));
+        let refused = peer.answer_to_head();
+        assert_eq!(refused.status, status, "{fields:?}");
+        peer.ends();
+    }
 }
 
 // RFC 9112 section 6.3.

@@ -125,14 +125,13 @@ fn too_long() -> Refusal {
 /// RFC 9112 section 7.1: a hexadecimal number, then perhaps extensions, which are ignored.
 fn chunk_size(line: &[u8]) -> Result<u64, Refusal> {
     let (digits, mut rest) = line.split_at(line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count());
+    let size = std::str::from_utf8(digits).ok().filter(|digits| digits.len() <= 16);
+    let size = size.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let size = size.ok_or_else(|| Refusal::bad("a chunk's size is not a hexadecimal number of 1 to 16 digits"))?;
     while !rest.is_empty() {
         rest = after_extension(rest).ok_or_else(|| Refusal::bad("a chunk extension is malformed"))?;
     }
-    std::str::from_utf8(digits)
-        .ok()
-        .filter(|digits| digits.len() <= 16)
-        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-        .ok_or_else(|| Refusal::bad("a chunk's size is not a hexadecimal number"))
+    Ok(size)
 }
 
 /// What follows a chunk extension, `;name` or `;name=value` (RFC 9112 section 7.1.1).

@@ -123,6 +123,11 @@ impl<'s> RequestReader<'s> {
         }
     }
 
+    /// Whether what was refused as a request is one for HEAD, whose response has no content.
+    pub(crate) fn refused_head(&self) -> bool {
+        self.buffer.trim_ascii_start().starts_with(b"HEAD ")
+    }
+
     /// What came after the last request: the first frames of a client that did not wait for the handshake's answer.
     pub(crate) fn into_rest(self) -> Vec<u8> {
         // Commonly nothing, for which a session would hold the buffer as long as it lives.

@@ -10,7 +10,10 @@ use crate::{
     likes::sync::{Mutex, lock},
 };
 use ::http::{HeaderValue, uri::Authority};
-use std::{collections::HashSet, net::IpAddr};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 /// What pages never come from, or what their origin does not say.
 const NO_ORIGINS: [&str; 7] = ["about", "blob", "data", "file", "javascript", "ws", "wss"];
@@ -156,14 +159,20 @@ impl Origin {
 }
 
 /// A host that somebody could be reached at, with its port. Of what `Host` may hold, that leaves out what no name or
-/// address is made of, such as a wildcard; and what a shell would take for something else.
+/// address is made of, such as a wildcard; what a shell would take for something else; and a number that is no whole
+/// address of IPv4, which browsers refuse or write as one (URL Standard section 3.5).
 fn name(text: &str) -> Option<Authority> {
     let authority = authority(text.as_bytes()).filter(|authority| authority.port_u16() != Some(0))?;
     let is_label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
-    let is_name = text.len() <= LONGEST && (text.starts_with('[') || authority.host().split('.').all(is_label));
-    is_name.then_some(authority)
+    let host = authority.host();
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
+        || last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let is_name = host.split('.').all(is_label) && (!is_number || host.parse::<Ipv4Addr>().is_ok());
+    (text.len() <= LONGEST && (host.starts_with('[') || is_name)).then_some(authority)
 }
 
 /// The pages that may show this server's page in a frame, as `frame-ancestors` of a content policy names them (Content
@@ -419,6 +428,12 @@ mod tests {
             "b\u{fc}cher.example",
             "$(reboot)",
             "a%41",
+            "127.1",
+            "1.2.3.256",
+            "2130706433",
+            "a.example.7",
+            "0x7f000001",
+            &"x".repeat(64),
         ] {
             let error = new(&[name], &[]).unwrap_err();
             assert!(error.contains(&format!("`{name}`")) && error.contains("likes.example"), "{error}");
@@ -448,6 +463,12 @@ mod tests {
         ] {
             assert!(new(&[], &[origin]).is_err(), "{origin}");
         }
-        assert!(new(&["a_b", "1.2.3.4:5"], &["a-b", "app://x", "chrome-extension://abc", "[::1]:3000"]).is_ok());
+        assert!(
+            new(
+                &["a_b", "1.2.3.4:5", "0xygen", "7.example", &"x".repeat(63)],
+                &["a-b", "app://x", "chrome-extension://abc", "[::1]:3000"]
+            )
+            .is_ok()
+        );
     }
 }

@@ -87,7 +87,8 @@ fn answer_requests(
             Ok(request) => request,
             Err(RequestError::Ended) => return Ok(Then::End),
             Err(RequestError::Refused(refusal, request)) => {
-                write(&refused(state, peer, &refusal, request))?;
+                let head_only = request.as_ref().map_or_else(|| reader.refused_head(), |it| it.method == Method::HEAD);
+                write(&refused(state, peer, &refusal, request, head_only))?;
                 close_in_stages(stream, due_in(state.limits.close_within));
                 return Ok(Then::End);
             }
@@ -137,7 +138,13 @@ fn answer_requests(
 
 /// The response to a request that is refused before it is answered.
 #[inline(never)] // as above
-fn refused(state: &State, peer: &Peer<'_>, refusal: &Refusal, request: Option<Box<Request>>) -> Vec<u8> {
+fn refused(
+    state: &State,
+    peer: &Peer<'_>,
+    refusal: &Refusal,
+    request: Option<Box<Request>>,
+    head_only: bool,
+) -> Vec<u8> {
     log::debug!("refused a request: {} {}", refusal.status, refusal.problem);
     let timeout = refusal.status == 408;
     state.refusals.add(if timeout { Refused::Timeout } else { Refused::BadRequest });
@@ -145,7 +152,7 @@ fn refused(state: &State, peer: &Peer<'_>, refusal: &Refusal, request: Option<Bo
     if let Some(request) = request {
         response = routes::sharing(state, &request)(response);
     }
-    let response = response.encode(false, false, SystemTime::now());
+    let response = response.encode(head_only, false, SystemTime::now());
     access_log::refused(peer.source, refusal.status, response.len());
     response
 }
