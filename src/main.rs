@@ -19,6 +19,7 @@ use std::{
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let _ = signals::survive_file_limit();
     let settings = match cli::parse(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
         Ok(Asked::Serve(settings)) => settings,
         Ok(Asked::Run(command)) => return run(&command),

@@ -588,6 +588,31 @@ fn serves_without_a_voice(redirect: impl FnOnce(&Folder, &[&str]) -> Command) {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_limit_on_the_size_of_files_is_a_full_disk_and_no_end() {
+    use rustix::process::{Resource, Rlimit, prlimit};
+    let folder = Folder::new();
+    let ended = Process::start(binary_after(&folder, "ulimit -f 0;", &["--addr", "127.0.0.1:0"])).end();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot create it: failed to write"), "{}", ended.stderr);
+
+    let (process, addr) = serve_in(&folder);
+    assert_eq!(put(addr, "/like").status, 200);
+    let limit = |current| prlimit(Some(process.pid), Resource::Fsize, Rlimit { current, maximum: None }).unwrap();
+    limit(Some(0));
+    assert_eq!([put(addr, "/like").status, get(addr, "/healthz").status], [503, 503]);
+    limit(None);
+    let deadline = Instant::now() + LONG;
+    while put(addr, "/like").status != 200 {
+        assert!(Instant::now() < deadline, "likes should be taken again");
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    process.signal(Signal::TERM);
+    assert_eq!(process.end().code, Some(0));
+    assert_eq!(saved(&folder), 2);
+}
+
+#[test]
 fn standard_output_and_error_may_be_full() {
     if Path::new("/dev/full").exists() {
         let full = || File::options().write(true).open("/dev/full").unwrap();

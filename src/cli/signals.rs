@@ -4,13 +4,19 @@ use super::systemd;
 use live_likes::Handle;
 use sd_notify::NotifyState;
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
     iterator::Signals,
 };
 use std::{
     io::{self, IsTerminal, stderr, stdin, stdout},
+    sync::Arc,
     thread,
 };
+
+/// Has a write past the limit on the size of files (RLIMIT_FSIZE) fail, like one to a full disk, and not end the process.
+pub(crate) fn survive_file_limit() -> io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
+}
 
 /// Has the first SIGINT or SIGTERM stop the server gracefully, and the second end the process at once.
 ///
