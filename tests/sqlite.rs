@@ -10,8 +10,8 @@ mod many;
 
 use folder::Folder;
 use live_likes::{
-    Change, ChangeKind, Count, Error, Likes, Outcome, Post, Refused, SqliteStore, Store, StoreLimits, open_admin,
-    open_store,
+    Change, ChangeKind, Count, Error, Likes, Outcome, Post, Posts, Refused, SqliteStore, Store, StoreLimits,
+    open_admin, open_store,
 };
 use many::*;
 use proptest::prelude::*;
@@ -188,6 +188,20 @@ fn no_count_and_no_version_is_larger_than_every_json_reader_can_read() {
     other(&path).execute("UPDATE meta SET version = ?1", [MOST - 1]).unwrap();
     let last = [likes("b", 2), likes("b", 1), likes("b", 1), set("b", 5), delete("b"), says("a", 1, false, None)];
     assert_eq!(store.save(&last), [full, applied(1, MOST), full, full, full, full]);
+}
+
+#[test]
+fn a_like_past_the_largest_count_is_refused_when_it_arrives_and_no_other_change_is() {
+    let folder = Folder::new();
+    let mut store = open(folder.join("likes.db"));
+    store.save(&[set("a", MOST)]);
+    let posts = Posts::with_store(store).unwrap();
+    let a = posts.post("a").unwrap();
+    assert!(matches!(a.like_without_waiting(), Err(Error::Full)));
+    assert!(matches!(a.like(), Err(Error::Full)));
+    assert!(!a.set_liked("ann-0123456789abcdef", false, None).unwrap().liked);
+    posts.delete("a").unwrap();
+    assert_eq!(a.like().unwrap(), 1);
 }
 
 #[test]

@@ -91,11 +91,11 @@ impl Counters {
         }
     }
 
-    /// Notes that a change is on its way; not where the count could become larger than the largest number.
-    pub(crate) fn expect(&mut self, post: &Post) -> bool {
+    /// Notes that a change is on its way; not where the count is to stay below `most`, and may not.
+    pub(crate) fn expect(&mut self, post: &Post, most: Option<u64>) -> bool {
         let counter = self.find_or_add(post);
-        let likes = counter.count.unwrap_or_default().likes.checked_add(counter.pending);
-        let has_room = likes.is_some_and(|likes| likes < u64::MAX);
+        let likes = counter.count.unwrap_or_default().likes.saturating_add(counter.pending);
+        let has_room = most.is_none_or(|most| likes < most);
         counter.pending += u64::from(has_room);
         has_room
     }

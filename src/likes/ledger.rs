@@ -25,7 +25,7 @@ use crate::{
     metrics::{Metrics, Queues, Remote},
     store::{
         Feed, Follower, Reader, Step, Store,
-        change::{ChangeKind, Count, Post, VisitorKey},
+        change::{ChangeKind, Count, LARGEST, Post, VisitorKey},
     },
 };
 use std::{
@@ -297,7 +297,10 @@ impl Core {
     ) -> Result<T> {
         let mut state = lock(&self.state);
         state.health()?;
-        if !state.counters.expect(post) {
+        // Whether any other change raises the count, the store finds out.
+        let most =
+            matches!(kind, ChangeKind::Likes(_)).then_some(if self.reader.is_some() { LARGEST } else { u64::MAX });
+        if !state.counters.expect(post, most) {
             return Err(Error::Full);
         }
         let first = state.next.is_empty();

@@ -16,7 +16,7 @@ use std::{
 };
 
 /// What pages never come from, or what their origin does not say.
-const NO_ORIGINS: [&str; 7] = ["about", "blob", "data", "file", "javascript", "ws", "wss"];
+const NO_ORIGINS: [&str; 9] = ["about", "blob", "data", "file", "ftp", "javascript", "mailto", "ws", "wss"];
 
 /// Refused names that are logged, each once. Whoever asks can make up more.
 const LOGGED: usize = 100;
@@ -460,6 +460,7 @@ mod tests {
             "ht tp://x",
             "https://x?y",
             "https://x#y",
+            "ftp://x",
         ] {
             assert!(new(&[], &[origin]).is_err(), "{origin}");
         }

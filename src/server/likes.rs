@@ -18,6 +18,11 @@ use ::http::{
     header::{ORIGIN, REFERER},
 };
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+/// What a page's URL may hold as its author has written it, besides what is not ASCII, and a field may not.
+const NOT_IN_URLS: &AsciiSet = &CONTROLS.add(b' ');
+
 /// Posts in one answer.
 const MOST_POSTS: usize = 100;
 
@@ -125,7 +130,7 @@ fn try_change(state: &State, request: &Request, peer: &mut Peer<'_>) -> Result<R
     if request.method == Method::POST && request.accepts("text/html") {
         // A browser that shows what it is answered.
         let page = page_to_show(request, parameters.back.as_deref());
-        let page = page.map_or_else(|| format!("{}/", state.prefix), str::to_owned);
+        let page = page.unwrap_or_else(|| format!("{}/", state.prefix));
         return Ok(Response::new(303).field("Location", page).field("Cache-Control", "no-store"));
     }
     let has_visitor = parameters.visitor.is_some();
@@ -143,19 +148,20 @@ pub(crate) fn watched(state: &State, request: &Request, json: bool) -> Result<Li
 
 /// Where a browser goes on that has sent a form: to the page that the form names, or else to the one that it was on, if
 /// that is of the origin that the like came from. So no link that somebody makes up leads elsewhere.
-fn page_to_show<'r>(request: &'r Request, back: Option<&'r str>) -> Option<&'r str> {
+fn page_to_show(request: &Request, back: Option<&str>) -> Option<String> {
     let text = |name| request.fields.get(name).and_then(|value| value.to_str().ok());
     let is_web = |origin: &&str| {
         let Some(("http" | "https", host)) = origin.split_once("://") else { return false };
         authority(host.as_bytes()).is_some()
     };
-    // A browser writes both in the same way, so that whatever looks different may be refused.
+    // A browser writes both in the same way, so that an origin that looks different may be refused.
     let is_of = |origin: &str, url: &str| {
-        let rest = url.strip_prefix(origin).filter(|_| url.bytes().all(|byte| byte.is_ascii_graphic()));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+        let rest = url.get(origin.len()..).filter(|_| url[..origin.len()].eq_ignore_ascii_case(origin));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#'])) && !url.contains(char::is_control)
     };
     let origin = text(ORIGIN).filter(is_web)?;
-    [back, text(REFERER)].into_iter().flatten().find(|url| is_of(origin, url))
+    let url = [back, text(REFERER)].into_iter().flatten().find(|url| is_of(origin, url))?;
+    Some(utf8_percent_encode(url, NOT_IN_URLS).to_string())
 }
 
 fn json(object: String) -> Response {

@@ -108,7 +108,7 @@ impl LikeRefusal {
     /// The code of the close frame by which a WebSocket client is told.
     fn close_code(&self) -> u16 {
         match self {
-            Self::Counter(Error::NotSaved(_)) => code::TRY_AGAIN_LATER,
+            Self::Counter(Error::NotSaved(_) | Error::Unknown(_)) => code::TRY_AGAIN_LATER,
             Self::Counter(Error::Stopped(_)) => code::INTERNAL_ERROR,
             Self::Counter(Error::Closed) => code::GOING_AWAY,
             _ => code::POLICY_VIOLATION,
@@ -133,13 +133,17 @@ impl<'s> Peer<'s> {
     /// Has a change of a post saved, and waits for that.
     pub(crate) fn change(&mut self, post: Post, kind: ChangeKind) -> Result<Answer, LikeRefusal> {
         let likes = self.state.counter_to_change(post)?;
-        self.submit(&likes, || likes.change(kind))
+        self.submit(&likes, kind, |kind| likes.change(kind))
     }
 
-    fn like_without_waiting(&mut self) -> Result<(), LikeRefusal> {
+    /// Takes a like of the post that is watched in bare numbers, where nobody is told that it is saved. The first of a
+    /// post is waited for, for which the store may have no room.
+    fn like(&mut self) -> Result<(), LikeRefusal> {
+        let kind = ChangeKind::Likes(1);
         self.state.check(self.watched.post())?;
-        self.admit(&self.watched)?;
-        self.watched.like_without_waiting().map_err(LikeRefusal::Counter)?;
+        let is_first = self.admit(&self.watched, &kind)?;
+        let taken = if is_first { self.watched.change(kind).map(drop) } else { self.watched.like_without_waiting() };
+        taken.map_err(LikeRefusal::Counter)?;
         self.likes += 1;
         Ok(())
     }
@@ -148,16 +152,17 @@ impl<'s> Peer<'s> {
     pub(crate) fn submit<T>(
         &mut self,
         likes: &Likes,
-        change: impl FnOnce() -> Result<T, Error>,
+        kind: ChangeKind,
+        hand_over: impl FnOnce(ChangeKind) -> Result<T, Error>,
     ) -> Result<T, LikeRefusal> {
-        self.admit(likes)?;
-        let done = change().map_err(LikeRefusal::Counter)?;
+        self.admit(likes, &kind)?;
+        let done = hand_over(kind).map_err(LikeRefusal::Counter)?;
         self.likes += 1;
         Ok(done)
     }
 
-    /// Whether the limits allow one like more.
-    fn admit(&self, likes: &Likes) -> Result<(), LikeRefusal> {
+    /// Whether the limits allow one change more. Returns whether it may be the first of a post.
+    fn admit(&self, likes: &Likes, kind: &ChangeKind) -> Result<bool, LikeRefusal> {
         let limits = &self.state.limits;
         if let Some(most) = limits.likes_per_connection
             && self.likes >= most
@@ -169,14 +174,15 @@ impl<'s> Peer<'s> {
         {
             return Err(LikeRefusal::Address(most));
         }
-        if self.state.is_new(likes) {
+        let is_first = kind.may_add_post() && !likes.post().is_default() && likes.is_unliked();
+        if is_first && !self.state.is_listed(likes.post()) {
             // One that cannot be saved anyway is not held against the address.
             likes.health().map_err(LikeRefusal::Counter)?;
             if !self.state.new_posts.take(self.source.address(), Instant::now()) {
                 return Err(LikeRefusal::NewPosts(limits.new_posts_per_hour_and_address));
             }
         }
-        Ok(())
+        Ok(is_first)
     }
 
     pub(crate) fn bad_message(&self, refusal: Refusal) -> Refusal {
@@ -188,7 +194,7 @@ impl<'s> Peer<'s> {
 impl Handler for Peer<'_> {
     fn text(&mut self, text: &str) -> Result<Option<Message>, Refusal> {
         parse_like(text).map_err(|refusal| self.bad_message(refusal))?;
-        let refusal = match self.like_without_waiting() {
+        let refusal = match self.like() {
             Ok(()) => return Ok(None),
             Err(refusal) => refusal,
         };

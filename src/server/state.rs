@@ -134,10 +134,9 @@ impl State {
         }
     }
 
-    /// Whether a like would be the first of a post that a stranger may have made up.
-    pub(crate) fn is_new(&self, likes: &Likes) -> bool {
-        let is_listed = || self.allowed.as_ref().is_some_and(|allowed| allowed.names(likes.post()));
-        !likes.post().is_default() && likes.is_unliked() && !is_listed()
+    /// Whether a post is allowed by its own name, so that no stranger has made it up.
+    pub(crate) fn is_listed(&self, post: &Post) -> bool {
+        self.allowed.as_ref().is_some_and(|allowed| allowed.names(post))
     }
 
     /// Tells a client that is shown counts that the server stops.

@@ -11,7 +11,7 @@ use crate::{
     metrics::Refusals,
     server::peer::{LikeRefusal, Peer},
     server::state::State,
-    store::change::{ChangeKind, Count, Post, VisitorKey},
+    store::change::{self, ChangeKind, Count, Post, VisitorKey},
     websocket::{ClientMessage, Handler, Kind, Message, Refusal, code},
 };
 
@@ -78,7 +78,7 @@ impl<'s, 'p> Watcher<'s, 'p> {
         };
         let likes = self.state.counter_to_change(post)?;
         let (outbox, unanswered) = (&self.outbox, &self.unanswered);
-        self.peer.submit(&likes, || {
+        self.peer.submit(&likes, kind, |kind| {
             unanswered.add();
             likes.submit(kind, outbox, encode).inspect_err(|_| unanswered.remove())
         })?;
@@ -124,7 +124,13 @@ impl Handler for Watcher<'_, '_> {
     fn text(&mut self, text: &str) -> Result<Option<Message>, Refusal> {
         let message = ClientMessage::parse(text).map_err(|refusal| self.peer.bad_message(refusal))?;
         let (reference, name) = (message.reference.clone(), message.post.clone());
-        let granted = post_of(name.as_deref()).and_then(|post| match message.kind {
+        let post = match message.kind {
+            Kind::Unlike if !self.state.posts.remembers_visitors() => {
+                Err(LikeRefusal::Counter(Error::Refused(change::Refused::Unlikes)))
+            }
+            _ => post_of(name.as_deref()),
+        };
+        let granted = post.and_then(|post| match message.kind {
             Kind::Ping if message.watching => {
                 self.state.check(&post).map(|()| Some(self.watching("pong", &post, &message)))
             }

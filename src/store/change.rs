@@ -132,6 +132,13 @@ pub enum ChangeKind {
     Delete,
 }
 
+impl ChangeKind {
+    /// Whether it may be what a post is first kept for. An unlike without a number leaves nothing behind.
+    pub(crate) fn may_add_post(&self) -> bool {
+        !matches!(self, Self::Visitor { liked: false, seq: None, .. } | Self::Delete)
+    }
+}
+
 /// A visitor of one post: a hash of both, so that likes of two posts cannot be linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VisitorKey(pub [u8; 16]);

@@ -43,6 +43,7 @@ pub trait Store: Send + 'static {
     fn apply(&mut self, batch: BatchId, changes: &[Change]) -> Result<Vec<Outcome>>;
 
     /// What reads counts beside the thread that saves. `None`, the default, is a store of the default counter alone.
+    /// The counts of one of many posts are below 2^53, so that every reader of JSON reads them as they are.
     fn reader(&self) -> Option<Arc<dyn Reader>> {
         None
     }
