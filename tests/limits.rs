@@ -255,6 +255,17 @@ fn a_client_that_reads_no_answers_is_dropped() {
 }
 
 #[test]
+fn a_client_that_reads_no_answers_is_dropped_at_the_deadline_of_the_first() {
+    let deadline = Duration::from_secs(3);
+    let site = Site::new(|limits| limits.write_deadline = deadline);
+    let pages = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
+    let start = Instant::now();
+    assert!(is_broken_off(&mut site.connect(), &pages));
+    let took = start.elapsed();
+    assert!(deadline <= took && took < 2 * deadline, "{took:?}");
+}
+
+#[test]
 fn a_client_that_reads_no_counts_is_dropped_and_delays_nobody() {
     let mut limits = Limits::default();
     limits.write_deadline = SHORT;

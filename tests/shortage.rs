@@ -10,7 +10,7 @@ mod wire;
 use folder::Folder;
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
     process::{Child, Command, Stdio},
 };
@@ -100,6 +100,20 @@ fn connections_past_what_the_system_allows_are_answered_503_and_the_server_lives
         assert!(log.contains(told), "{log}");
         assert_eq!(log.matches("cannot accept connections").count(), 1, "{log}");
     }
+}
+
+#[test]
+fn what_all_connections_may_hold_fits_into_the_memory_that_there_is() {
+    let server = Limited::start("ulimit -d 300000", &["--body-bytes", "8000000"]);
+    let head =
+        "PUT /like HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 8000000\r\n\r\n";
+    let unfinished = [head.as_bytes(), &vec![b' '; 7_900_000]].concat();
+    let mut peers: Vec<_> = (0..40).map(|_| Peer::connect(server.addr)).collect();
+    // Those that are refused take no more.
+    let taken = peers.iter_mut().filter_map(|peer| peer.stream.write_all(&unfinished).ok()).count();
+    assert!((1..40).contains(&taken), "{taken}");
+    drop(peers);
+    until(|| Peer::connect(server.addr).ask(PUT).status == 200);
 }
 
 #[test]

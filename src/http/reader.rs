@@ -185,10 +185,12 @@ pub(crate) fn write_within(stream: &Stream, mut bytes: &[u8], within: Duration) 
             Err(Errno::AGAIN) => {
                 let due = *deadline.get_or_insert_with(|| due_in(within));
                 let left = due.saturating_duration_since(Instant::now());
-                if left.is_zero() {
+                let out = &mut [PollFd::new(stream, PollFlags::OUT)];
+                // Long before the kernel says that it has room it takes a little more, also of who reads nothing: after
+                // the deadline no more is offered.
+                if left.is_zero() || poll(out, left.try_into().ok().as_ref()) == Ok(0) {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                let _ = poll(&mut [PollFd::new(stream, PollFlags::OUT)], left.try_into().ok().as_ref());
             }
             Err(e) => return Err(e.into()),
         }

@@ -26,7 +26,9 @@ type Fit = (u64, String);
 /// Connections, with a thread of such a stack each, that fit into what the system allows, besides those that are held.
 /// Where these are fewer than the limit, it is logged what to raise.
 pub(crate) fn capacity(limits: &Limits, stack: usize, held: usize) -> usize {
-    let each = (2 * stack + limits.head_bytes + limits.message_bytes) as u64;
+    // What is held of a request, or of a message twice, whole and in frames; and a buffer that grows is twice as large.
+    let request = limits.head_bytes as u64 + limits.body_bytes;
+    let each = 2 * stack as u64 + 2 * request.max(2 * limits.message_bytes as u64);
     let more_heaps = "ulimit -v; MALLOC_ARENA_MAX=2 saves some of it";
     let fits = [
         descriptors(),
