@@ -48,6 +48,9 @@ fn metrics_with_an_address_of_their_own_are_answered_there_under_any_name_and_no
         }
         peer.send(request("HEAD", "/metrics"));
         assert_eq!(peer.answer_to_head().status, 200);
+        let answer = peer.ask(request("OPTIONS", "*"));
+        assert_eq!((answer.status, answer.field("Allow")), (204, Some("GET, HEAD, OPTIONS")));
+        assert_eq!(peer.ask(request("BREW", "/nothing")).status, 501);
 
         let mut peer = Peer::connect(public);
         let asked = |method: &str, target: &str| request(method, target).replace("192.0.2.7:9100", "localhost");

@@ -536,9 +536,12 @@ impl Core {
         }
         state.abandoned = true;
         self.work.notify_one();
-        let problem = state.not_saved(state.unsaved(), "were given up");
+        let unsaved = state.unsaved();
+        let problem = state.not_saved(unsaved, "were given up");
         drop(state);
-        log::error!("{problem}");
+        if unsaved > 0 {
+            log::error!("{problem}");
+        }
     }
 
     /// Wakes those who wait for progress, which is a system call even where nobody does.

@@ -60,6 +60,11 @@ fn allow(state: &State, path: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether a method is one that a path could allow: a tunnel is none (RFC 9110 section 9.3.6).
+fn is_known(method: &Method) -> bool {
+    matches!(method, GET | HEAD | PUT | POST | DELETE | OPTIONS | &Method::PATCH | &Method::TRACE)
+}
+
 /// Whether a path is answered under this host, whatever names are allowed. Health checks and Prometheus come by address.
 ///
 /// A health check says nothing that a page of an attacker's could use. Metrics do, and so they are kept from a page
@@ -97,11 +102,7 @@ pub(crate) fn answer(state: &State, request: &mut Request, peer: &mut Peer<'_>) 
 fn route(state: &State, request: &mut Request, peer: &mut Peer<'_>) -> Answer {
     let own = own(state, &request.target);
     let fallback = state.fallback.as_ref().filter(|_| own.is_none() && request.method != Method::CONNECT);
-    let is_known = matches!(
-        &request.method,
-        GET | HEAD | PUT | POST | OPTIONS | &Method::DELETE | &Method::PATCH | &Method::TRACE
-    );
-    if !is_known && fallback.is_none() {
+    if !is_known(&request.method) && fallback.is_none() {
         return Response::error(501, "unknown method").into();
     }
     if let Some(host) = &request.host
@@ -149,9 +150,10 @@ fn route(state: &State, request: &mut Request, peer: &mut Peer<'_>) -> Answer {
 /// Answers a request to the address of the metrics, under whatever name: monitors come by address.
 pub(crate) fn answer_metrics(state: &State, request: &Request) -> Answer {
     match (request.target.path(), &request.method) {
+        (_, method) if !is_known(method) => Response::error(501, "unknown method"),
         ("/healthz", GET | HEAD) => health(state),
         ("/metrics", GET | HEAD) => metrics(state),
-        (path @ ("/healthz" | "/metrics"), method) => otherwise(method, allow(state, path).unwrap_or_default()),
+        ("/healthz" | "/metrics" | "*", method) => otherwise(method, "GET, HEAD, OPTIONS"),
         _ => Response::error(404, "here are /metrics and /healthz"),
     }
     .into()
