@@ -34,7 +34,7 @@ from syscalls import OTHERS, Tracer
 POST, FIRST, SECOND = "hello", "with-numbers-000", "with-numbers-001"
 FAULTS = {"KILL": "signal=KILL", "EIO": "error=EIO", "ENOSPC": "error=ENOSPC", "EINTR": "error=EINTR"}
 CHANGES = {"pwrite64", "write", "fsync", "fdatasync", "ftruncate", "rename", "unlink", "openat", "fallocate"}
-WRITTEN_BACK = 1000  # pages that the log has before
+WRITTEN_BACK = 500  # pages that the log has before
 PAGES = 4  # of a change
 COMMITS = ["commit", "commit that writes back", "commit that begins anew", "stop"]
 STARTS = ["new database", "start after a kill"]
