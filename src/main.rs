@@ -108,7 +108,7 @@ fn serve(settings: Settings) -> Result<(), Error> {
         log::info!("metrics at http://{addr}/metrics");
     }
     let listening = systemd::watched(listening, likes.clone());
-    systemd::tell(&[NotifyState::Ready]);
+    systemd::tell(vec![NotifyState::Ready]);
     listening.run()?;
     log::info!("stopped with {} likes saved", likes.count());
     Ok(())

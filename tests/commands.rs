@@ -361,6 +361,7 @@ fn a_line_that_is_wrong_is_named_and_nothing_is_imported() {
         (format!("{short}a,2\r\n\nb,x\r\n"), "line 5: a whole number is expected, and not `x`"),
         (format!("{short}a,x"), "line 3: a whole number is expected, and not `x`"),
         (name, "line 3: the name of a post has at most 200 bytes"),
+        (format!("{short}{}", "x".repeat(2 << 20)), "line 3: it has more than 1048576 bytes"),
         (format!("{short}\"a,2\nb,3\n"), "line 3: 2 columns are expected, and there are 1"),
         (visitor("a,,HASH,yes,"), "line 3: true or false is expected, and not `yes`"),
         (visitor("a,,HASH,true,-1"), "line 3: a whole number is expected, and not `-1`"),

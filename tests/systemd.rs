@@ -154,3 +154,26 @@ fn systemd_is_told_when_it_is_ready_lives_reads_again_and_stops() {
     next("STOPPING=1");
     assert!(process.child.wait().unwrap().success());
 }
+
+#[test]
+fn a_systemd_that_does_not_read_holds_nothing_up() {
+    let folder = Folder::new();
+    let socket = UnixDatagram::bind(folder.join("notify")).unwrap();
+    let full = UnixDatagram::unbound().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.send_to(b"WATCHDOG=1", folder.join("notify")).is_ok() {}
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut process = Process::start(&folder, [listener.into(), other.into()], "", |command| {
+        command.env("NOTIFY_SOCKET", folder.join("notify")).env("WATCHDOG_USEC", "60000");
+    });
+    for likes in 1..4 {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        assert!(put(&mut stream).ends_with(&format!("{{\"numLikes\":{likes}}}")));
+    }
+    process.signal(Signal::TERM);
+    assert!(process.child.wait().unwrap().success());
+    drop(socket);
+}

@@ -35,7 +35,7 @@ pub(crate) fn listen(server: Handle, read_again: Option<impl Fn() + Send + 'stat
                         Some(read_again) => read_again(),
                         None => log::info!("SIGHUP is ignored: there is no file to read again"),
                     }
-                    systemd::tell(&[NotifyState::Ready]);
+                    systemd::tell(vec![NotifyState::Ready]);
                 }
                 // The shell and the kernel both send it, so that a second one means no haste.
                 SIGHUP if stopping => {}
@@ -46,7 +46,7 @@ pub(crate) fn listen(server: Handle, read_again: Option<impl Fn() + Send + 'stat
                 _ => {
                     stopping = true;
                     log::info!("stopping");
-                    systemd::tell(&[NotifyState::Stopping]);
+                    systemd::tell(vec![NotifyState::Stopping]);
                     server.stop();
                 }
             }

@@ -5,8 +5,11 @@ use csv::ByteRecord;
 use live_likes::{Admin, Change, ChangeKind, Error, NotApplied, Post, Refused, VisitorKey};
 use std::{
     fs::File,
-    io::{IsTerminal, Read, Write, stderr, stdin},
+    io::{IsTerminal, Read, Take, Write, stderr, stdin},
 };
+
+/// Bytes of a line, far more than any has that was exported: what has no end of a line must not fill the memory.
+const LONGEST_LINE: u64 = 1 << 20;
 
 pub(super) fn run(given: &Invocation) -> Result<(), Problem> {
     let name = given.operands[0].as_str();
@@ -67,7 +70,7 @@ fn save(store: &mut dyn Admin, changes: &[Change], lines: &[u64]) -> Result<(), 
 
 /// The lines of a file.
 struct Records {
-    records: csv::Reader<Box<dyn Read>>,
+    records: csv::Reader<Take<Box<dyn Read>>>,
     /// Where in the file the changes are from that were read last.
     lines: Vec<u64>,
     /// How many fields a line has.
@@ -83,8 +86,8 @@ impl Records {
         // The last line may have no end. Of two bytes that end one, the reader would count the second to the next line.
         let file: Box<dyn Read> = Box::new(file.chain(&b"\n"[..]));
         let mut builder = csv::ReaderBuilder::new();
-        let records =
-            builder.has_headers(false).flexible(true).terminator(csv::Terminator::Any(b'\n')).from_reader(file);
+        builder.has_headers(false).flexible(true).terminator(csv::Terminator::Any(b'\n'));
+        let records = builder.from_reader(file.take(0));
         let mut all = Self { records, lines: Vec::new(), columns: 0, number: None, unfinished: None };
         let mut header = ByteRecord::new();
         all.next(&mut header)?;
@@ -103,7 +106,11 @@ impl Records {
 
     /// Reads a line; `false` after the last.
     fn next(&mut self, record: &mut ByteRecord) -> Result<bool, String> {
+        self.records.get_mut().set_limit(LONGEST_LINE);
         let read = self.records.read_byte_record(record).map_err(|e| e.to_string())?;
+        if self.records.get_ref().limit() == 0 {
+            return Err(format!("line {}: it has more than {LONGEST_LINE} bytes", self.line()));
+        }
         if let Some(last) = record.iter().next_back().and_then(|last| last.strip_suffix(b"\r")).map(<[u8]>::to_vec) {
             record.truncate(record.len() - 1);
             record.push_field(&last);
