@@ -45,6 +45,17 @@ fn all(status: u16, cases: impl IntoIterator<Item = String>) -> Vec<(String, u16
     cases.into_iter().map(|case| (case, status)).collect()
 }
 
+// RFC 9110 section 7.8.
+#[test]
+fn a_client_that_waits_to_be_told_to_go_on_is_told_so_before_the_switch() {
+    let site = Site::new(|_| {});
+    let mut peer = site.connect();
+    let key = format!("{UPGRADE}{VERSION}{KEY}Expect: 100-continue\r\n");
+    assert_eq!(peer.ask(get(&key)).status, 100);
+    assert_eq!(peer.answer().status, 101);
+    assert_eq!(peer.frame(), Frame::text("0"));
+}
+
 // RFC 6455 section 1.3.
 #[test]
 fn a_handshake_is_answered_with_the_accept_of_its_key_and_nothing_that_was_not_agreed() {

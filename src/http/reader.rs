@@ -19,6 +19,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What tells a client to go on that waits for that.
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// Bytes asked of a socket at a time. Most heads fit.
 const STEP: usize = 1024;
 
@@ -83,8 +86,7 @@ impl<'s> RequestReader<'s> {
             return Ok(());
         }
         if is_wanted && request.expects_continue && self.buffer.is_empty() {
-            let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
-            write_within(self.stream, go_on, limits.write_deadline).map_err(|_| RequestError::Ended)?;
+            write_within(self.stream, CONTINUE, limits.write_deadline).map_err(|_| RequestError::Ended)?;
         }
         let deadline = due_in(limits.request_time);
         loop {

@@ -2,7 +2,7 @@
 
 use crate::{
     http::Refusal,
-    http::reader::{RequestError, RequestReader, close_in_stages, write_within},
+    http::reader::{CONTINUE, RequestError, RequestReader, close_in_stages, write_within},
     http::request::Request,
     http::response::Response,
     likes::dialect::Dialect,
@@ -119,7 +119,9 @@ fn answer_requests(
             }
             Answer::Upgrade(Handshake { response, json }, likes) => {
                 log(peer.source, 101, &response);
-                write(&response)?;
+                // Before it switches, though nothing is to come (RFC 9110 section 7.8).
+                let go_on = if request.expects_continue { CONTINUE } else { b"" };
+                write(&[go_on, &response].concat())?;
                 peer.watch(likes);
                 return Ok(Then::Session { json, early: reader.into_rest() });
             }
