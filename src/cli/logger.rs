@@ -12,7 +12,6 @@ use std::{
     fmt::{Display, Write as _},
     io::{self, Write, stderr, stdout},
     sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
-    thread,
     time::{Duration, SystemTime},
 };
 
@@ -72,7 +71,7 @@ enum Line {
 /// Starts the thread, and logs what is asked for.
 pub(crate) fn start(settings: Settings) -> io::Result<()> {
     let _ = SETTINGS.set(settings);
-    thread::Builder::new().name("logger".into()).spawn(|| QUEUE.write())?;
+    super::start_thread("logger", Box::new(|| QUEUE.write()))?;
     // The usual one writes to standard error itself, from the thread that panics.
     std::panic::set_hook(Box::new(|panic| complain(panic)));
     if log::set_logger(&QUEUE).is_ok() {

@@ -8,3 +8,8 @@ pub(crate) mod signals;
 pub(crate) mod systemd;
 
 pub(crate) use settings::{Addr, Asked, Settings, parse};
+
+/// Starts a thread. Its work is boxed, since of each kind of work all that starting takes would be compiled anew.
+fn start_thread(name: &str, work: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}

@@ -10,7 +10,6 @@ use signal_hook::{
 use std::{
     io::{self, IsTerminal, stderr, stdin, stdout},
     sync::Arc,
-    thread,
 };
 
 /// Has a write past the limit on the size of files (RLIMIT_FSIZE) fail, like one to a full disk, and not end the process.
@@ -52,5 +51,5 @@ pub(crate) fn listen(server: Handle, read_again: Option<impl Fn() + Send + 'stat
             }
         }
     };
-    thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
+    super::start_thread("signals", Box::new(wait))
 }

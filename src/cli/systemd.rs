@@ -4,17 +4,17 @@ use listenfd::ListenFd;
 use live_likes::{Error, Likes, Listener, Listening};
 use sd_notify::NotifyState;
 use std::{
+    collections::VecDeque,
     env, io,
-    sync::{
-        Once, OnceLock,
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
-    },
-    thread,
+    sync::{Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError},
     time::Duration,
 };
 
 /// How long a thread waits until systemd has been told something.
 const MOMENT: Duration = Duration::from_millis(100);
+
+/// How much may wait to be told.
+const MOST_UNTOLD: usize = 2;
 
 /// The listeners of the socket units, which stay open through a restart.
 pub(crate) fn listeners() -> Result<Vec<Listener>, Error> {
@@ -38,31 +38,37 @@ fn not_a_listener(source: io::Error) -> Error {
 /// Tells systemd how the service is: by a thread of its own, for which no other waits longer than a moment. Where nobody
 /// reads what is told, a send does not end.
 pub(crate) fn tell(state: Vec<NotifyState<'static>>) {
-    static TELL: OnceLock<Option<SyncSender<Told>>> = OnceLock::new();
+    static HAS_THREAD: OnceLock<bool> = OnceLock::new();
     let start = || {
-        env::var_os("NOTIFY_SOCKET")?;
-        let (tell, told) = sync_channel(1);
-        let started = thread::Builder::new().name("systemd".into()).spawn(move || tell_all(&told));
-        started.inspect_err(cannot_tell).ok().map(|_| tell)
+        let thread = || super::start_thread("systemd", Box::new(tell_all)).inspect_err(cannot_tell);
+        env::var_os("NOTIFY_SOCKET").is_some() && thread().is_ok()
     };
-    let (done, is_done) = channel();
-    if let Some(tell) = TELL.get_or_init(start)
-        && tell.try_send((state, done)).is_ok()
-    {
-        let _ = is_done.recv_timeout(MOMENT);
+    let mut untold = untold();
+    if *HAS_THREAD.get_or_init(start) && untold.len() < MOST_UNTOLD {
+        untold.push_back(state);
+        CHANGED.notify_all();
+        let _ = CHANGED.wait_timeout_while(untold, MOMENT, |untold| !untold.is_empty());
     }
 }
 
-/// What is to be told, and whom to tell that it has been.
-type Told = (Vec<NotifyState<'static>>, Sender<()>);
+/// What is still to be told, the first of it just now.
+static UNTOLD: Mutex<VecDeque<Vec<NotifyState<'static>>>> = Mutex::new(VecDeque::new());
+static CHANGED: Condvar = Condvar::new();
 
-fn tell_all(told: &Receiver<Told>) {
+fn untold() -> MutexGuard<'static, VecDeque<Vec<NotifyState<'static>>>> {
+    UNTOLD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn tell_all() {
     let once = Once::new();
-    for (state, done) in told {
+    loop {
+        let waiting = CHANGED.wait_while(untold(), |untold| untold.is_empty());
+        let state = std::mem::take(&mut waiting.unwrap_or_else(PoisonError::into_inner)[0]);
         if let Err(e) = sd_notify::notify(&state) {
             once.call_once(|| cannot_tell(&e));
         }
-        let _ = done.send(());
+        untold().pop_front();
+        CHANGED.notify_all();
     }
 }
 
