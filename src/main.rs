@@ -13,6 +13,7 @@ use std::{
     io::{Write, stderr, stdout},
     path::Path,
     process::ExitCode,
+    sync::Arc,
 };
 
 /// The exit code for bad usage.
@@ -99,7 +100,9 @@ fn serve(settings: Settings) -> Result<(), Error> {
     if let Some(addr) = settings.metrics_addr {
         listening = listening.metrics_on(addr.as_str())?;
     }
-    let read_again = allowed.zip(settings.posts).map(|(allowed, path)| move || read_again(&allowed, &path));
+    let read_again = allowed
+        .zip(settings.posts)
+        .map(|(allowed, path)| -> signals::ReadAgain { Arc::new(move || read_again(&allowed, &path)) });
     signals::listen(listening.handle(), read_again).map_err(Error::Thread)?;
     let addresses: Vec<_> = listening.addresses().iter().map(ToString::to_string).collect();
     let (addresses, count) = (addresses.join(" and "), likes.count());

@@ -292,6 +292,26 @@ fn the_posts_that_may_exist_are_read_from_a_file_and_again_on_sighup() {
 }
 
 #[test]
+#[cfg(feature = "sqlite")]
+fn a_list_of_posts_that_cannot_be_read_just_now_does_not_keep_a_stop_waiting() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    let folder = Folder::new();
+    let file = folder.join("posts.txt");
+    fs::write(&file, "hello\n").unwrap();
+    let mut command = binary(&folder);
+    command.args(["--addr", "127.0.0.1:0", "--db", "likes.db", "--posts", "posts.txt"]);
+    let (process, addr) = serve(command);
+    fs::remove_file(&file).unwrap();
+    mkfifoat(CWD, &file, Mode::RUSR | Mode::WUSR).unwrap();
+    process.signal(Signal::HUP);
+    process.signal(Signal::HUP);
+    assert_eq!(get(addr, "/likes?post=hello").status, 200);
+    process.signal(Signal::TERM);
+    let ended = process.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+#[test]
 fn a_closed_terminal_stops_it_gracefully() {
     let folder = Folder::new();
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();

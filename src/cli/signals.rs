@@ -1,6 +1,6 @@
 //! What the process does when it is sent a signal.
 
-use super::systemd;
+use super::{start_thread, systemd};
 use live_likes::Handle;
 use sd_notify::NotifyState;
 use signal_hook::{
@@ -9,7 +9,7 @@ use signal_hook::{
 };
 use std::{
     io::{self, IsTerminal, stderr, stdin, stdout},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// Has a write past the limit on the size of files (RLIMIT_FSIZE) fail, like one to a full disk, and not end the process.
@@ -21,7 +21,7 @@ pub(crate) fn survive_file_limit() -> io::Result<()> {
 ///
 /// SIGHUP says that the terminal has been closed, which stops a server that was started in one; but a service has no
 /// terminal, and is sent SIGHUP to read its files again, if it has any.
-pub(crate) fn listen(server: Handle, read_again: Option<impl Fn() + Send + 'static>) -> io::Result<()> {
+pub(crate) fn listen(server: Handle, read_again: Option<ReadAgain>) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let in_terminal = stdin().is_terminal() || stdout().is_terminal() || stderr().is_terminal();
     let wait = move || {
@@ -29,12 +29,11 @@ pub(crate) fn listen(server: Handle, read_again: Option<impl Fn() + Send + 'stat
         for signal in signals.forever() {
             match signal {
                 SIGHUP if !in_terminal => {
-                    systemd::tell_of_reload();
-                    match &read_again {
-                        Some(read_again) => read_again(),
-                        None => log::info!("SIGHUP is ignored: there is no file to read again"),
+                    // A file that cannot be read just now must not keep the next signal waiting.
+                    let read_again = read_again.clone();
+                    if let Err(e) = start_thread("reload", Box::new(move || reload(read_again))) {
+                        log::error!("the files cannot be read again: {e}");
                     }
-                    systemd::tell(vec![NotifyState::Ready]);
                 }
                 // The shell and the kernel both send it, so that a second one means no haste.
                 SIGHUP if stopping => {}
@@ -51,5 +50,19 @@ pub(crate) fn listen(server: Handle, read_again: Option<impl Fn() + Send + 'stat
             }
         }
     };
-    super::start_thread("signals", Box::new(wait))
+    start_thread("signals", Box::new(wait))
+}
+
+/// Reads files again.
+pub(crate) type ReadAgain = Arc<dyn Fn() + Send + Sync>;
+
+fn reload(read_again: Option<ReadAgain>) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _this_one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    systemd::tell_of_reload();
+    match read_again {
+        Some(read_again) => read_again(),
+        None => log::info!("SIGHUP is ignored: there is no file to read again"),
+    }
+    systemd::tell(vec![NotifyState::Ready]);
 }

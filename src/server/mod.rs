@@ -41,7 +41,7 @@ use crate::{
 };
 use std::{
     fmt,
-    io::Write,
+    io::{self, Write},
     net::{Ipv6Addr, SocketAddr, ToSocketAddrs},
     os::unix::net::UnixStream,
     sync::{
@@ -358,10 +358,14 @@ impl Listening {
     /// # Errors
     ///
     /// [`Error::Stopped`] where the counter has stopped for good, which stops the server too; [`Error::NotSaved`]
-    /// where likes could not be saved within the time for a stop; [`Error::Listen`] where the listener fails.
+    /// where likes could not be saved within the time for a stop; [`Error::Listen`] where the listener fails, or the
+    /// system allows no connection at all.
     pub fn run(self) -> Result<()> {
         let Self { listeners, metrics, heartbeat, woken, state, .. } = self;
         let service = Service::new(state);
+        if service.capacity() == 0 {
+            return Err(Error::Listen(io::Error::other("the system allows none at all")));
+        }
         // The metrics first, so that theirs is a descriptor that has become free.
         let metrics = metrics.map(|listener| (listener, Kind::Metrics));
         let listeners = metrics.into_iter().chain(listeners).collect();
