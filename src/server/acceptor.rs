@@ -156,7 +156,9 @@ impl<'s> Acceptor<'s> {
                 return self.refuse(stream, &refusal);
             }
         };
-        match thread::Builder::new().stack_size(self.service.stack()).spawn(move || entry.serve(Vec::new())) {
+        // Boxed, so that all that starting a thread takes is compiled once.
+        let work: Box<dyn FnOnce() + Send> = Box::new(move || entry.serve(Vec::new()));
+        match thread::Builder::new().stack_size(self.service.stack()).spawn(work) {
             Ok(_) if self.short.is_some_and(|last| last.elapsed() >= SHORTAGE_OVER) => {
                 self.short = None;
                 log::info!("connections are accepted again");
